@@ -1,0 +1,69 @@
+# `make demo` and `make test` each work as the only command on a fresh clone; both use the same .venv.
+
+PYTHON ?= python3
+
+VENV := .venv
+LIGHT := .venv-light
+PIP := -m pip --disable-pip-version-check --no-input install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types pytest test-light test-vendor-headers bench clean
+
+help:
+	@echo "make demo                 convert, compile and check a small network"
+	@echo "make test                 lint, types and all tests"
+	@echo "make test-light           the tests of an installation without TensorFlow, in $(LIGHT)"
+	@echo "make test-vendor-headers  the generated C++ with the vendor's own ap_fixed headers"
+	@echo "make bench                the benchmarks"
+	@echo "make clean                remove what the above wrote, except $(VENV) and $(LIGHT)"
+	@echo "PYTHON=python3.12 make demo picks the Python that $(VENV) is made with (3.11 or newer)."
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/python examples/demo.py
+
+test: lint types pytest
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.installed
+	$(VENV)/bin/mypy
+
+pytest: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest -n 2 tests
+
+test-light: $(LIGHT)/.installed
+	$(LIGHT)/bin/python -m pytest tests/light
+
+test-vendor-headers: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest tests/vendor_headers
+
+bench: $(VENV)/.installed
+	@set -e; for script in bench/[!_]*.py; do echo "$$script"; $(VENV)/bin/python "$$script"; done
+
+clean:
+	rm -rf build dist demo bench/results *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name '.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written last, so that an installation that broke off is made again.
+$(VENV)/.installed: setup.py
+	$(call make_venv,$(VENV))
+	@echo "installing kconvert and what it needs into $(VENV): some minutes, 3 GB"
+	$(VENV)/bin/python $(PIP) -e '.[dev]'
+	@touch $@
+
+$(LIGHT)/.installed: setup.py requirements-light.txt
+	$(call make_venv,$(LIGHT))
+	$(LIGHT)/bin/python $(PIP) -r requirements-light.txt pytest
+	$(LIGHT)/bin/python $(PIP) --no-deps -e .
+	@touch $@
+
+# Debian splits venv off Python: without python3-venv, ensurepip is missing and `python3 -m venv` breaks off half-way.
+define make_venv
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "$(PYTHON) is missing or older than 3.11; name another one: make PYTHON=python3.11 ..." >&2; exit 1; }
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	{ echo "$(PYTHON) cannot make environments; on Debian: apt install python3-venv" >&2; exit 1; }
+$(PYTHON) -m venv $(1)
+endef

@@ -1,0 +1,38 @@
+"""kconvert turns trained Keras and QKeras models into fixed-point C++ for FPGAs, and answers as they will."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from kconvert.converters import (
+    config_from_keras_model,
+    convert_from_config,
+    convert_from_keras_model,
+    read_model,
+)
+from kconvert.errors import KConvertError
+from kconvert.model import HLSModel
+from kconvert.types import FixedType
+
+if TYPE_CHECKING:
+    from kconvert import profiling as profiling
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FixedType",
+    "HLSModel",
+    "KConvertError",
+    "config_from_keras_model",
+    "convert_from_config",
+    "convert_from_keras_model",
+    "profiling",
+    "read_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "profiling":  # plots are not needed to convert: imported when first used
+        return importlib.import_module("kconvert.profiling")
+    raise AttributeError(f"module 'kconvert' has no attribute {name!r}")

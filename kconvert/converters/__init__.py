@@ -1,0 +1,203 @@
+"""From a Keras model, live or in a file, to an :class:`~kconvert.model.HLSModel`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import numpy as np
+
+from kconvert.config import DEFAULT_PRECISION, ProjectSettings, make_config
+from kconvert.converters import keras as _keras  # registers the readers of Keras' layers
+from kconvert.converters.readers import read_model
+from kconvert.converters.registry import read_layer
+from kconvert.converters.spec import LayerSpec, ModelSpec, TensorRef
+from kconvert.errors import ConfigError, ModelError, PrecisionWarning
+from kconvert.layers import Value
+from kconvert.model import HLSModel
+from kconvert.optimizers import PIPELINE, split_activations
+
+__all__ = [
+    "build_model",
+    "config_from_keras_model",
+    "convert_from_config",
+    "convert_from_keras_model",
+    "read_model",
+]
+
+
+def config_from_keras_model(
+    model: Any,
+    granularity: str = "model",
+    default_precision: str = DEFAULT_PRECISION,
+    default_reuse_factor: int = 1,
+) -> dict[str, Any]:
+    """Return the settings a conversion of `model` would use, as a dictionary to edit.
+
+    Args:
+        model: A live Keras 2 or 3 model, a path to a .keras or .h5 file, or what :func:`read_model` returned.
+        granularity: ``"model"``: settings of the whole; ``"type"``: also of every layer class; ``"name"``: also of
+            every layer, each precision spelled out.
+        default_precision: Type of inputs, parameters and of results that are not lossless. Unless it names rounding
+            and overflow modes it rounds and saturates (``AP_RND, AP_SAT``).
+        default_reuse_factor: How many times a multiplier is used for one sample.
+
+    Raises:
+        KConvertError: the model holds something that does not convert; `granularity` or a default is not valid.
+    """
+    graph = build_model(read_model(model))
+    graph.run((split_activations,), final=False)
+    return make_config(graph, granularity, default_precision, default_reuse_factor)
+
+
+def convert_from_keras_model(
+    model: Any,
+    hls_config: Mapping[str, Any] | None = None,
+    output_dir: str | Path = "my-hls-project",
+    project_name: str = "myproject",
+    *,
+    backend: str = "Vitis",
+    part: str = "xcvu13p-flga2577-2-e",
+    clock_period: float = 5,
+    clock_uncertainty: str | None = None,
+    io_type: str = "io_parallel",
+    input_data_tb: Any = None,
+    output_data_tb: Any = None,
+) -> HLSModel:
+    """Convert a Keras model. Nothing is written until ``write`` or ``build`` is called.
+
+    Args:
+        model: As for :func:`config_from_keras_model`.
+        hls_config: Settings as :func:`config_from_keras_model` makes them; all defaults if left out.
+        output_dir: Folder for the project.
+        project_name: Name of the top function, a C++ identifier.
+        backend: ``"Vitis"`` or ``"Vivado"``.
+        part: FPGA part number.
+        clock_period: In ns.
+        clock_uncertainty: Share of the period to keep free, as ``"12.5%"``; the tool's default if left out.
+        io_type: ``"io_parallel"``.
+        input_data_tb: Samples for the C++ test bench: an array (a list of arrays for several inputs) or a .npy file.
+        output_data_tb: The answers to compare with; Keras' own if left out and the model is a live one.
+
+    Raises:
+        KConvertError: naming the layer, setting or file that is wrong.
+    """
+    settings = ProjectSettings(
+        output_dir=str(output_dir),
+        project_name=project_name,
+        backend=backend,
+        part=part,
+        clock_period=clock_period,
+        clock_uncertainty=clock_uncertainty,
+        io_type=io_type,
+    )
+    hls_model = build_model(read_model(model), hls_config, settings)
+    hls_model.keras_model = model if hls_model.spec.source == "live model" and hls_model.spec is not model else None
+    hls_model.run(PIPELINE)
+    warn_of_saturated_constants(hls_model)
+    if input_data_tb is not None:
+        from kconvert.project import test_bench_data
+
+        hls_model.test_bench_data = test_bench_data(hls_model, model, input_data_tb, output_data_tb)
+    return hls_model
+
+
+def convert_from_config(path: str | Path) -> HLSModel:
+    """Convert what a YAML file describes, such as the ``kconvert_config.yml`` in a project folder.
+
+    Paths in the file are relative to it.
+    """
+    import yaml
+
+    file = Path(path)
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid YAML: {error}") from error
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{file}: expected a mapping at the top, got {type(raw).__name__}")
+    fields = {
+        "OutputDir": "output_dir",
+        "ProjectName": "project_name",
+        "Backend": "backend",
+        "Part": "part",
+        "ClockPeriod": "clock_period",
+        "ClockUncertainty": "clock_uncertainty",
+        "IOType": "io_type",
+        "InputData": "input_data_tb",
+        "OutputPredictions": "output_data_tb",
+    }
+    unknown = set(raw) - set(fields) - {"KerasModel", "KerasWeights", "HLSConfig"}
+    if unknown or "KerasModel" not in raw:
+        problem = f"unknown key {min(unknown)!r}" if unknown else "the key KerasModel is missing"
+        raise ConfigError(f"{file}: {problem} (known: KerasModel, KerasWeights, HLSConfig, {', '.join(fields)})")
+    options = {fields[k]: v for k, v in raw.items() if k in fields and v is not None}
+    for key in ("output_dir", "input_data_tb", "output_data_tb"):
+        if key in options:
+            options[key] = file.parent / str(options[key])
+    weights = raw.get("KerasWeights")
+    spec = read_model(file.parent / str(raw["KerasModel"]), None if weights is None else file.parent / str(weights))
+    return convert_from_keras_model(spec, raw.get("HLSConfig"), **options)
+
+
+def warn_of_saturated_constants(model: HLSModel) -> None:
+    """Warn of weights that lie outside the range of their type."""
+    for node in model.nodes:
+        for role, constant in node.constants().items():
+            kind, values = constant.type, constant.values
+            outside = int(np.sum((values < kind.min - kind.step) | (values > kind.max + kind.step)))
+            if outside and not role.endswith("table"):
+                warnings.warn(
+                    f"layer {node.name!r}: {outside} of {values.size} values of {role} (up to "
+                    f"{np.abs(values).max():.3g}) do not fit {kind}; set LayerName → {node.layer} → Precision → {role}",
+                    PrecisionWarning,
+                    stacklevel=3,
+                )
+
+
+def build_model(
+    spec: ModelSpec, hls_config: Mapping[str, Any] | None = None, settings: ProjectSettings | None = None
+) -> HLSModel:
+    """Return the graph of a model as it was read, one node per layer call; no pass has run."""
+    model = HLSModel(spec, hls_config, settings)
+    values: dict[TensorRef, Value] = {}
+    pending = [(layer, number) for layer in spec.layers for number in range(len(layer.calls))]
+    while pending:
+        rest = [item for item in pending if not _add_call(model, values, *item)]
+        if len(rest) == len(pending):
+            raise ModelError(f"layer {rest[0][0].name!r} reads a tensor that no layer makes")
+        pending = rest
+    for ref in spec.outputs:
+        if ref not in values:
+            raise ModelError(f"the model's output {ref} is made by no layer")
+    model.outputs = [values[ref] for ref in spec.outputs]
+    return model
+
+
+def _add_call(model: HLSModel, values: dict[TensorRef, Value], layer: LayerSpec, number: int) -> bool:
+    refs = layer.calls[number]
+    if any(ref not in values for ref in refs):
+        return False
+    inputs = [values[ref] for ref in refs]
+    node = read_layer(layer, inputs)
+    try:
+        values[TensorRef(layer.name, number)] = model.add(node, *inputs)
+    except ValueError as error:
+        shapes = [v.shape for v in inputs]
+        raise ModelError(f"layer {layer.name!r} does not fit its inputs {shapes}: {error}") from error
+    _check_shape(layer, inputs, node.output)
+    return True
+
+
+def _check_shape(layer: LayerSpec, inputs: list[Value], output: Value) -> None:
+    if any(n < 1 for n in output.shape):
+        raise ModelError(f"layer {layer.name!r} makes an empty tensor {output.shape} of {[v.shape for v in inputs]}")
+    for array in layer.weights:
+        if np.asarray(array).dtype.kind not in "fiu":
+            raise ModelError(f"layer {layer.name!r}: weights of dtype {array.dtype} are not numbers")

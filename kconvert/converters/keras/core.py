@@ -1,0 +1,83 @@
+"""Input, dense, normalisation and shape layers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kconvert.converters.registry import activation, only, reads, weights
+from kconvert.converters.spec import LayerSpec
+from kconvert.errors import ModelError, UnsupportedLayerError
+from kconvert.layers import BatchNormalization, Dense, Identity, Input, Node, Reshape, Value
+
+
+@reads("InputLayer")
+def input_layer(layer: LayerSpec, inputs: list[Value]) -> Node:
+    """An input; every axis but the batch must be fixed, for hardware has no dynamic shapes."""
+    shape = tuple(layer.config["batch_shape"])[1:]
+    if not shape or any(n is None for n in shape):
+        raise ModelError(
+            f"input layer {layer.name!r} has shape {shape}: every axis but the batch must have a fixed size"
+        )
+    return Input(name=layer.name, shape=tuple(int(n) for n in shape))
+
+
+@reads("Dense")
+def dense(layer: LayerSpec, inputs: list[Value]) -> Node:
+    """Dense with or without bias."""
+    kernel, bias = kernel_and_bias(layer)
+    return Dense(name=layer.name, weight=kernel, bias=bias, activation=activation(layer))
+
+
+def kernel_and_bias(layer: LayerSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Return the kernel, and the bias or zeros (one per output: the kernel's last axis)."""
+    if layer.config.get("use_bias", True):
+        kernel, bias = weights(layer, 2)
+        return kernel, bias
+    (kernel,) = weights(layer, 1)
+    return kernel, np.zeros(kernel.shape[-1])
+
+
+@reads("BatchNormalization")
+def batch_normalization(layer: LayerSpec, inputs: list[Value]) -> Node:
+    """``gamma (x - mean) / sqrt(variance + epsilon) + beta`` as one scale and one bias per channel."""
+    rank = len(inputs[0].shape) + 1
+    axis = layer.config.get("axis", -1)
+    axes = list(axis) if isinstance(axis, (list, tuple)) else [axis]
+    if axes not in ([-1], [rank - 1]):
+        raise UnsupportedLayerError(
+            f"layer {layer.name!r} (BatchNormalization): axis={axis!r} is not supported, only the last axis"
+        )
+    scaled, centred = layer.config.get("scale", True), layer.config.get("center", True)
+    arrays = weights(layer, 2 + bool(scaled) + bool(centred))
+    mean, variance = arrays[-2:]
+    gamma = arrays[0] if scaled else np.ones_like(mean)
+    beta = arrays[-3] if centred else np.zeros_like(mean)
+    scale = gamma / np.sqrt(variance + float(layer.config.get("epsilon", 1e-3)))
+    return BatchNormalization(name=layer.name, scale=scale, bias=beta - mean * scale)
+
+
+@reads("Dropout", "SpatialDropout1D", "SpatialDropout2D", "ActivityRegularization")
+def identity(layer: LayerSpec, inputs: list[Value]) -> Node:
+    """Layers that do nothing at inference."""
+    return Identity(name=layer.name)
+
+
+@reads("Flatten")
+def flatten(layer: LayerSpec, inputs: list[Value]) -> Node:
+    """All axes but the batch into one, in C order."""
+    only(layer, "data_format", "channels_last", None)
+    return Reshape(name=layer.name, shape=(inputs[0].size,))
+
+
+@reads("Reshape")
+def reshape(layer: LayerSpec, inputs: list[Value]) -> Node:
+    """Another shape of as many elements; one axis may be -1."""
+    target = [int(n) for n in layer.config["target_shape"]]
+    known = int(np.prod([n for n in target if n != -1], dtype=int))
+    if target.count(-1) == 1 and known > 0:
+        target[target.index(-1)] = inputs[0].size // known
+    if min(target, default=0) < 1 or int(np.prod(target)) != inputs[0].size:
+        raise ModelError(
+            f"layer {layer.name!r}: cannot reshape {inputs[0].shape} to {tuple(layer.config['target_shape'])}"
+        )
+    return Reshape(name=layer.name, shape=tuple(target))

@@ -1,0 +1,139 @@
+"""Which function reads which Keras layer, and what such functions share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from kconvert.converters.spec import LayerSpec
+from kconvert.errors import ModelError, UnsupportedLayerError, did_you_mean
+from kconvert.layers import Node, Value
+
+Reader = Callable[[LayerSpec, list[Value]], Node]
+ActivationReader = Callable[[str, Mapping[str, Any]], Node]
+
+_readers: dict[str, Reader] = {}
+_activations: dict[str, ActivationReader] = {}
+
+
+def reads(*class_names: str) -> Callable[[Reader], Reader]:
+    """Register a function that makes the IR node of Keras layers of these classes.
+
+    It gets the layer in neutral form and the values it is called on, and returns a node not yet connected.
+    """
+
+    def register(reader: Reader) -> Reader:
+        _readers.update(dict.fromkeys(class_names, reader))
+        return reader
+
+    return register
+
+
+def reads_activation(*names: str) -> Callable[[ActivationReader], ActivationReader]:
+    """Register a function that makes the node of an activation function, from a node name and its options."""
+
+    def register(reader: ActivationReader) -> ActivationReader:
+        _activations.update(dict.fromkeys(names, reader))
+        return reader
+
+    return register
+
+
+def supported_layers() -> list[str]:
+    """Names of the Keras layer classes that convert."""
+    return sorted(_readers)
+
+
+def supported_activations() -> list[str]:
+    """Names of the activation functions that convert."""
+    return sorted(_activations)
+
+
+def read_layer(layer: LayerSpec, inputs: list[Value]) -> Node:
+    """Return the node of `layer`, or raise :class:`UnsupportedLayerError` naming it and what is near."""
+    reader = _readers.get(layer.class_name)
+    if reader is None:
+        raise UnsupportedLayerError(
+            f"layer {layer.name!r}: class {layer.class_name!r} is not supported"
+            f"{did_you_mean(layer.class_name, _readers)}. Supported: {', '.join(supported_layers())}. "
+            f"To add a layer, register a reader with kconvert.converters.registry.reads({layer.class_name!r})"
+        )
+    node = reader(layer, inputs)
+    node.layer, node.layer_class = layer.name, layer.class_name
+    return node
+
+
+def activation(layer: LayerSpec, key: str = "activation") -> Node | None:
+    """Return the node of the activation in a layer's config, or None if there is none or it is linear."""
+    name, options = activation_name(layer, layer.config.get(key))
+    if name == "linear":
+        return None
+    node = make_activation(layer, f"{layer.name}_{name}", name, options)
+    node.layer, node.layer_class = node.name, "Activation"
+    return node
+
+
+def make_activation(layer: LayerSpec, node_name: str, name: str, options: Mapping[str, Any]) -> Node:
+    """Return the node called `node_name` of the activation function `name`."""
+    reader = _activations.get(name)
+    if reader is None:
+        raise UnsupportedLayerError(
+            f"layer {layer.name!r}: activation {name!r} is not supported"
+            f"{did_you_mean(name, _activations)}. Supported: {', '.join(supported_activations())}"
+        )
+    return reader(node_name, options)
+
+
+def activation_name(layer: LayerSpec, raw: object) -> tuple[str, Mapping[str, Any]]:
+    """Return (name, options) of an activation as Keras serialises it: a name, a function, or a layer."""
+    if raw is None:
+        return "linear", {}
+    if isinstance(raw, str):
+        return raw, {}
+    if isinstance(raw, Mapping):
+        inner, name = raw.get("config"), raw.get("class_name")
+        if isinstance(inner, str):  # Keras 3 wraps a function: {"class_name": "function", "config": "relu"}
+            return inner, {}
+        if name == "Activation" and isinstance(inner, Mapping):
+            return activation_name(layer, inner.get("activation"))
+        if isinstance(name, str):
+            return name, inner if isinstance(inner, Mapping) else {}
+    raise UnsupportedLayerError(f"layer {layer.name!r}: cannot read its activation {raw!r}")
+
+
+def only(layer: LayerSpec, key: str, *allowed: object) -> None:
+    """Refuse an option of a layer whose value is not one of `allowed` (a missing option is)."""
+    value = layer.config.get(key, allowed[0])
+    value = list(value) if isinstance(value, tuple) else value
+    if value not in [list(a) if isinstance(a, tuple) else a for a in allowed]:
+        raise UnsupportedLayerError(
+            f"layer {layer.name!r} ({layer.class_name}): {key}={value!r} is not supported, only "
+            f"{' or '.join(map(repr, allowed))}"
+        )
+
+
+def weights(layer: LayerSpec, count: int) -> list[np.ndarray]:
+    """Return the layer's arrays as float64, or raise :class:`ModelError` if there are not `count`."""
+    if len(layer.weights) != count:
+        raise ModelError(
+            f"layer {layer.name!r} ({layer.class_name}): expected {count} weight arrays, found {len(layer.weights)}"
+        )
+    arrays = [np.asarray(w, dtype=np.float64) for w in layer.weights]
+    for array, name in zip(arrays, [*layer.weight_names, *[""] * count], strict=False):
+        bad = array.size - int(np.isfinite(array).sum())
+        if bad:
+            raise ModelError(
+                f"layer {layer.name!r}: {bad} of {array.size} values of weight {name or 'array'!r} are NaN or infinite"
+            )
+    return arrays
+
+
+def pair(layer: LayerSpec, key: str, rank: int) -> tuple[int, int]:
+    """Return an option with one number per spatial axis as (vertical, horizontal)."""
+    value = layer.config[key]
+    numbers = [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)] * rank
+    if len(numbers) != rank:
+        raise ModelError(f"layer {layer.name!r}: {key}={value!r} does not have {rank} numbers")
+    return (1, numbers[0]) if rank == 1 else (numbers[0], numbers[1])

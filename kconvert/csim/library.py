@@ -1,0 +1,171 @@
+"""A loaded firmware: numpy in, numpy out."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kconvert.csim.compiler import cache_folder, compile_object
+from kconvert.errors import CompileError, InputError, PrecisionWarning
+from kconvert.firmware import Firmware, storage_of
+from kconvert.layers import Input, Value
+
+if TYPE_CHECKING:
+    from kconvert.model import Arrays, HLSModel
+
+Array = npt.NDArray[Any]
+
+
+def load(model: HLSModel) -> Library:
+    """Compile the firmware of `model`, or find it in the cache, and load it with the model's weights."""
+    firmware = Firmware(model)
+    sources = {**firmware.sources(with_weights=False), "bridge.cpp": firmware.bridge()}
+    path = compile_object(sources, "bridge.cpp")
+    try:
+        return Library(model, firmware, path)
+    except OSError:  # a damaged object, say by a full disk in the past
+        path.unlink(missing_ok=True)
+        return Library(model, firmware, compile_object(sources, "bridge.cpp"))
+
+
+class Library:
+    """A shared object of a model's firmware, with the model's weights in it."""
+
+    def __init__(self, model: HLSModel, firmware: Firmware, path: Path) -> None:
+        """Load a copy of the object at `path`: a process has one set of globals for each file it loads."""
+        self._inputs = model.inputs
+        self._outputs = [port.value for port in firmware.ports_out]
+        self._steps = [step.node.output for step in firmware.steps]
+        self._nodes = list(model.nodes)
+        self._object = _load_copy(path)
+        for name in ("kconvert_run_float", "kconvert_run_double"):
+            function = getattr(self._object, name)
+            function.restype = ctypes.c_int
+            function.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_long, ctypes.c_void_p, ctypes.c_int]
+        self._object.kconvert_load.restype = None
+        self._object.kconvert_load.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        for index, named in enumerate(firmware.constants):
+            raw = np.ascontiguousarray(named.constant.raw).astype(np.int64, copy=False)
+            self._object.kconvert_load(index, raw.ctypes.data)
+
+    def predict(self, x: Arrays, *, threads: int | None = None) -> Array | list[Array]:
+        """See :meth:`HLSModel.predict`."""
+        outputs, _ = self._run(self._arrays(x), threads, traced=False)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def trace(self, x: Arrays, *, threads: int | None = None) -> dict[str, Array]:
+        """See :meth:`HLSModel.trace`."""
+        arrays = self._arrays(x)
+        _, traces = self._run(arrays, threads, traced=True)
+        stored = {id(value): array for value, array in zip(self._steps, traces, strict=True)}
+        for value, array in zip(self._inputs, arrays, strict=True):
+            stored[id(value)] = value.known_type().quantize(array)
+        found: dict[str, Array] = {}
+        for node in self._nodes:
+            if not isinstance(node, Input):
+                array = stored[id(storage_of(node.output))]
+                shaped = array.reshape(len(array), *node.output.shape)
+                found.update(dict.fromkeys(node.output.names, shaped))
+        return found
+
+    def _run(self, arrays: list[Array], threads: int | None, *, traced: bool) -> tuple[list[Array], list[Array]]:
+        samples = len(arrays[0])
+        outputs = [np.empty((samples, *v.shape)) for v in self._outputs]
+        traces = [np.empty((samples, v.size)) for v in self._steps] if traced else []
+        reports = np.zeros((len(arrays), 2), dtype=np.int_)
+        if samples:
+            double = arrays[0].dtype == np.float64
+            run = self._object.kconvert_run_double if double else self._object.kconvert_run_float
+            sinks = _pointers(traces) if traced else None
+            count = _threads(threads)
+            if run(_pointers(arrays), _pointers(outputs), sinks, samples, reports.ctypes.data, count):
+                raise CompileError("cannot start a thread with a stack large enough for this model")
+        for value, array, (outside, not_finite) in zip(self._inputs, arrays, reports, strict=True):
+            _check_values(value, array, int(outside), int(not_finite))
+        return outputs, traces
+
+    def _arrays(self, x: Arrays) -> list[Array]:
+        """Return the inputs as C-contiguous arrays of one dtype, float32 or float64."""
+        given = self._in_order(x)
+        arrays = [_checked(value, array) for value, array in zip(self._inputs, given, strict=True)]
+        if len({len(a) for a in arrays}) > 1:
+            counts = ", ".join(f"{v.producer.name!r}: {len(a)}" for v, a in zip(self._inputs, arrays, strict=True))
+            raise InputError(f"the inputs have different numbers of samples ({counts})")
+        dtype = np.float32 if all(a.dtype == np.float32 for a in arrays) else np.float64
+        return [np.ascontiguousarray(a, dtype=dtype) for a in arrays]
+
+    def _in_order(self, x: Arrays) -> Sequence[Any]:
+        names = [v.producer.name for v in self._inputs]
+        if isinstance(x, Mapping):
+            if set(x) != set(names):
+                raise InputError(f"expected a dict with the inputs {names}, got {sorted(map(str, x))}")
+            return [x[name] for name in names]
+        if len(names) == 1:
+            only_one = isinstance(x, (list, tuple)) and len(x) == 1 and np.ndim(x[0]) == len(self._inputs[0].shape) + 1
+            return [x[0]] if only_one else [x]
+        if not isinstance(x, (list, tuple)) or len(x) != len(names):
+            what = f"{len(x)} of them" if isinstance(x, (list, tuple)) else type(x).__name__
+            raise InputError(f"the model has {len(names)} inputs {names}: give a list of arrays, got {what}")
+        return x
+
+
+def _checked(value: Value, given: Any) -> Array:
+    name = value.producer.name
+    try:
+        array = np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"input {name!r}: cannot make an array of a {type(given).__name__}: {error}") from error
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"input {name!r}: dtype {array.dtype} is not real numbers")
+    if array.ndim == 1 and value.shape == (1,):
+        array = array[:, None]
+    if array.shape[1:] != value.shape or array.ndim == 0:
+        expected = ", ".join(map(str, ("n", *value.shape)))
+        raise InputError(f"input {name!r}: expected shape ({expected}), got {array.shape}")
+    small = array.dtype in (np.float16, np.float32) or (array.dtype.kind in "iub" and array.dtype.itemsize <= 2)
+    return array.astype(np.float32 if small else np.float64, copy=False)
+
+
+def _check_values(value: Value, array: Array, outside: int, not_finite: int) -> None:
+    name, kind = value.producer.name, value.known_type()
+    if not_finite:
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise InputError(f"input {name!r}: {not_finite} of {array.size} values are NaN or infinite, the first at {where}")
+    if outside:
+        warnings.warn(
+            f"input {name!r}: {outside} of {array.size} values are outside the range [{kind.min:g}, {kind.max:g}] of its "
+            f"type {kind}; scale them, or set LayerName → {name} → Precision → result",
+            PrecisionWarning,
+            stacklevel=5,
+        )
+
+
+def _threads(wanted: int | None) -> int:
+    if wanted is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
+        raise InputError(f"threads={wanted!r} is not a positive integer")
+    return wanted
+
+
+def _pointers(arrays: list[Array]) -> Any:
+    return (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+
+
+def _load_copy(path: Path) -> ctypes.CDLL:
+    handle, name = tempfile.mkstemp(suffix=".so", dir=cache_folder())
+    os.close(handle)
+    try:
+        shutil.copyfile(path, name)
+        return ctypes.CDLL(name)
+    finally:
+        os.unlink(name)

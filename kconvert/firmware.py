@@ -1,0 +1,227 @@
+"""The generated C++: what the templates are given, and the files they make, as text."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import numpy as np
+
+from kconvert.errors import ConfigError
+from kconvert.layers import Constant, Input, Node, Value, View
+
+if TYPE_CHECKING:
+    from kconvert.model import HLSModel
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("kconvert", "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # C++ and Tcl: names are reduced to identifiers, free text never gets in  # noqa: S701
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a file of ``templates/`` filled in."""
+    return _environment().get_template(template).render(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An argument of the top function."""
+
+    variable: str
+    type: str
+    value: Value
+    copy_of: str | None = None
+    """The variable that is copied to it at the end, where no layer writes to it directly."""
+
+    @property
+    def size(self) -> int:
+        """Elements of one sample."""
+        return self.value.size
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One call of a kernel in the top function."""
+
+    node: Node
+    variable: str
+    type: str
+    call: str
+    local: bool
+
+    @property
+    def size(self) -> int:
+        """Elements of one sample of its result."""
+        return self.node.output.size
+
+
+@dataclass(frozen=True, slots=True)
+class NamedConstant:
+    """A constant of a layer under its C++ name."""
+
+    variable: str
+    constant: Constant
+
+
+def storage_of(value: Value) -> Value:
+    """Return the value whose array holds `value`: views share the array of what they look at."""
+    node = value.producer
+    while isinstance(node, View) and not node.changes_type:
+        value = node.inputs[0]
+        node = value.producer
+    return value
+
+
+def variable_of(value: Value) -> str:
+    """C++ name of the array that holds `value`."""
+    stored = storage_of(value)
+    return f"{stored.producer.cpp}_{'in' if isinstance(stored.producer, Input) else 'out'}"
+
+
+class Firmware:
+    """The pieces of the generated source, in the order of the graph."""
+
+    def __init__(self, model: HLSModel) -> None:
+        self.name = model.settings.project_name
+        self.nodes = model.nodes
+        self.computed = [n for n in model.nodes if not isinstance(n, Input) and storage_of(n.output) is n.output]
+        self.ports_in = [Port(variable_of(v), self._type_name(v), v) for v in model.inputs]
+        self.ports_out = list(self._output_ports(model))
+        written = {p.variable for p in self.ports_out}
+        self.steps = [
+            Step(n, variable_of(n.output), self._type_name(n.output), self._call(n), variable_of(n.output) not in written)
+            for n in self.computed
+        ]
+        self.constants = [
+            NamedConstant(f"{n.cpp}_{role}", constant) for n in self.computed for role, constant in n.constants().items()
+        ]
+        if self.name in {name for name, _ in self._typedefs()} | {c.variable for c in self.constants}:
+            raise ConfigError(f"project_name {self.name!r} is the name of a variable in the generated code; choose another")
+
+    @staticmethod
+    def _type_name(value: Value) -> str:
+        return f"{storage_of(value).producer.cpp}_result_t"
+
+    def _output_ports(self, model: HLSModel) -> Iterator[Port]:
+        taken: set[str] = set()
+        for number, value in enumerate(model.outputs):
+            variable, kind = variable_of(value), self._type_name(value)
+            if variable in taken or isinstance(storage_of(value).producer, Input):
+                yield Port(f"{value.producer.cpp}_copy{number}", kind, value, copy_of=variable)
+            else:
+                taken.add(variable)
+                yield Port(variable, kind, value)
+
+    def _call(self, node: Node) -> str:
+        module = _environment().get_template(f"layers/{node.template}.j2").module
+        return str(module.call(node, [variable_of(v) for v in node.inputs], variable_of(node.output))).strip()  # type: ignore[attr-defined]
+
+    def _config(self, node: Node) -> str:
+        module = _environment().get_template(f"layers/{node.template}.j2").module
+        return str(module.config(node)).strip()  # type: ignore[attr-defined]
+
+    def _typedefs(self) -> Iterator[tuple[str, str]]:
+        for node in [n for n in self.nodes if isinstance(n, Input)] + self.computed:
+            found = {role: str(getattr(node, attribute)) for role, attribute in node.roles.items()}
+            found |= {role: str(constant.type) for role, constant in node.constants().items()}
+            yield from ((f"{node.cpp}_{role}_t", kind) for role, kind in found.items())
+
+    @property
+    def signature(self) -> str:
+        """Declaration of the top function."""
+        inputs = [f"const nnet::lanes<{p.type}> {p.variable}[{p.size}]" for p in self.ports_in]
+        outputs = [f"nnet::lanes<{p.type}> {p.variable}[{p.size}]" for p in self.ports_out]
+        return f"void {self.name}({', '.join(inputs + outputs)})"
+
+    @property
+    def kernels(self) -> list[str]:
+        """Kernel headers the layers need."""
+        copies = {"nnet_shape.h"} if any(p.copy_of for p in self.ports_out) else set()
+        return sorted({n.kernel for n in self.computed if n.kernel} | copies)
+
+    def sources(self, *, with_weights: bool) -> dict[str, str]:
+        """Return the files of ``firmware/`` by path. Without weights, the constants are arrays to be filled later."""
+        name = self.name
+        # a matrix applied at several positions, or from block memory, is a process of its own in a dataflow region
+        dataflow = any(
+            getattr(n, "strategy", "Latency") == "Resource" or len(n.output.shape) > 1 for n in self.computed
+        )
+        interval = max([getattr(n, "reuse_factor", 1) for n in self.computed], default=1)
+        files = {
+            f"firmware/{name}.h": render("project/firmware.h.j2", guard=name.upper(), signature=self.signature),
+            f"firmware/{name}.cpp": render(
+                "project/firmware.cpp.j2",
+                name=name,
+                signature=self.signature,
+                ports_in=self.ports_in,
+                ports_out=self.ports_out,
+                steps=self.steps,
+                dataflow=dataflow,
+                interval=interval,
+            ),
+            "firmware/defines.h": render("project/defines.h.j2", typedefs=list(self._typedefs())),
+            "firmware/parameters.h": render(
+                "project/parameters.h.j2",
+                kernels=self.kernels,
+                constants=self.constants,
+                configs=[text for text in map(self._config, self.computed) if text],
+            ),
+        }
+        for constant in self.constants:
+            files[f"firmware/weights/{constant.variable}.h"] = _weight_header(constant, with_weights)
+        kernels = resources.files("kconvert") / "templates" / "kernels"
+        for kernel in sorted(kernels.iterdir(), key=lambda file: file.name):
+            files[f"firmware/nnet_utils/{kernel.name}"] = kernel.read_text(encoding="utf-8")
+        return files
+
+    def test_bench(self) -> str:
+        """The C++ test bench."""
+        return render("project/test_bench.cpp.j2", name=self.name, ports_in=self.ports_in, ports_out=self.ports_out)
+
+    def bridge(self) -> str:
+        """The source that makes a shared object of the firmware."""
+        return render(
+            "project/bridge.cpp.j2",
+            name=self.name,
+            ports_in=self.ports_in,
+            ports_out=self.ports_out,
+            steps=self.steps,
+            constants=self.constants,
+        )
+
+
+def _weight_header(named: NamedConstant, with_values: bool) -> str:
+    constant = named.constant
+    return render(
+        "project/weight.h.j2",
+        variable=named.variable,
+        type=constant.type,
+        shape="x".join(map(str, np.shape(constant.values))),
+        size=constant.values.size,
+        values=_initialisers(named) if with_values else None,
+    )
+
+
+def _initialisers(named: NamedConstant) -> str:
+    """Return the quantised values in decimal, each read back by a compiler as exactly the same double."""
+    constant = named.constant
+    raw = constant.raw
+    if constant.type.width > 53 and any(abs(int(r)) >> 53 and int(r) % (1 << (abs(int(r)).bit_length() - 53)) for r in raw):
+        raise ConfigError(
+            f"{named.variable}: {constant.type} holds values of more than 53 bits, which cannot be written as C++ "
+            f"constants; use a narrower type"
+        )
+    texts = [repr(float(v)) for v in constant.type.from_raw(raw)]
+    return ",\n".join(", ".join(texts[i : i + 16]) for i in range(0, len(texts), 16))

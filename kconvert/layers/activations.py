@@ -1,0 +1,273 @@
+"""Activation functions: piecewise linear ones, and those read from tables computed at conversion.
+
+A table is addressed by the raw bits of the input after one conversion to a small *index type* that rounds to the
+nearest entry and saturates. The index type spans the range in which the function is not yet constant to the
+precision of the table, or the input's own range where that is smaller: so a table covers every input there is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from kconvert.errors import ConfigError
+from kconvert.layers.base import Constant, Node
+from kconvert.types import FixedType, Overflow, Rounding, grow
+
+TABLE_TYPE = FixedType(18, 8, True, Rounding.RND, Overflow.SAT)
+SOFTMAX_IMPLEMENTATIONS = ("stable", "latency", "argmax")
+
+
+@dataclass(eq=False, kw_only=True)
+class Relu(Node):
+    """``min(max(x, negative_slope * x), max_value)`` (ReLU, LeakyReLU)."""
+
+    negative_slope: float = 0.0
+    max_value: float | None = None
+    slope_type: FixedType | None = None
+
+    template = "relu"
+    kernel = "nnet_activation.h"
+    absorbs = True
+    leaky_roles: ClassVar[Mapping[str, str]] = {"slope": "slope_type", "result": "result_type"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.negative_slope:
+            self.roles = self.leaky_roles  # type: ignore[misc]  # a plain ReLU has no slope to set
+
+    def infer_types(self, default: FixedType) -> None:
+        """Non-negative input values pass unchanged; a slope adds the fraction bits of the product."""
+        source = self.in_type()
+        if not self.negative_slope:
+            exact = source if not source.signed else FixedType(source.width - 1, source.integer - 1, False)
+            self.result_type = self.result_type or (exact if exact.width else source)
+            return
+        self.slope_type = self.slope_type or default
+        self.result_type = self.result_type or self.lossless(source * self.slope_type, "result")
+
+    @property
+    def limit(self) -> Constant | None:
+        """`max_value` rounded to the result's grid, in a type without modes."""
+        if self.max_value is None:
+            return None
+        result = self.typed("result")
+        plain = FixedType(result.width, result.integer, result.signed, Rounding.RND, Overflow.SAT)
+        return Constant(np.array([self.max_value]), plain)
+
+    def constants(self) -> dict[str, Constant]:
+        """Slope and upper limit, where there are any."""
+        found = {"limit": self.limit} if self.limit else {}
+        if self.negative_slope:
+            found["slope"] = Constant(np.array([self.negative_slope]), self.typed("slope"))
+        return found
+
+
+def index_type(source: FixedType, reach: float, size: int, signed: bool) -> FixedType:
+    """Return the type whose raw bits address a table of at most `size` entries.
+
+    Args:
+        source: Type of the value looked up.
+        reach: Magnitude beyond which the function is constant.
+        size: Number of entries, a power of two.
+        signed: Whether the value can be negative.
+    """
+    bits = size.bit_length() - 1
+    integer = max(math.ceil(math.log2(reach)), -24) + (1 if signed else 0)
+    own = source.integer + (1 if signed and not source.signed else 0) - (1 if source.signed and not signed else 0)
+    integer = min(integer, own)
+    fraction = min(bits - integer, source.fraction)
+    width = max(integer + fraction, 1 + signed)
+    return FixedType(width, integer, signed, Rounding.RND, Overflow.SAT)
+
+
+def table_of(function: Callable[[np.ndarray], np.ndarray], index: FixedType) -> np.ndarray:
+    """Evaluate `function` at every value of `index`, ordered by the raw bits read as an unsigned number."""
+    raw = np.arange(1 << index.width, dtype=np.int64)
+    if index.signed:
+        raw = np.where(raw > index.raw_max, raw - (1 << index.width), raw)
+    return function(index.from_raw(raw))
+
+
+def check_table_size(node: Node, size: int) -> None:
+    """Raise :class:`ConfigError` unless `size` is a power of two from 2 to 2^20."""
+    if size < 2 or size & (size - 1) or size > 1 << 20:
+        bits = min(max(size, 2).bit_length(), 20)
+        raise ConfigError(
+            f"layer {node.name!r}: a table of {size} entries cannot be addressed by whole bits; "
+            f"use {1 << max(bits - 1, 1)} or {1 << bits}"
+        )
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+@dataclass(eq=False, kw_only=True)
+class TableActivation(Node):
+    """A function of one variable read from a table: ``sigmoid`` or ``tanh``.
+
+    Attributes:
+        function: Name of the function.
+        table_size: Entries of the table, a power of two.
+        table_type: Type of an entry.
+    """
+
+    function: str
+    table_size: int = 1024
+    table_type: FixedType | None = None
+
+    roles: ClassVar[Mapping[str, str]] = {"table": "table_type", "result": "result_type"}
+    tunables = frozenset({"table_size"})
+    template = "table_activation"
+    kernel = "nnet_activation.h"
+    absorbs = True
+
+    functions: ClassVar[Mapping[str, Callable[[np.ndarray], np.ndarray]]] = {"sigmoid": _sigmoid, "tanh": np.tanh}
+
+    def default_type(self, role: str, default: FixedType) -> FixedType | None:
+        """Tables are finer than the default type by default."""
+        return TABLE_TYPE if role == "table" else super().default_type(role, default)
+
+    def infer_types(self, default: FixedType) -> None:
+        """The result is an entry of the table."""
+        self.table_type = self.table_type or TABLE_TYPE
+        self.result_type = self.result_type or self.table_type
+
+    @property
+    def index_type(self) -> FixedType:
+        """Type that addresses the table."""
+        step = self.typed("table").step
+        function, reach = self.functions[self.function], 1.0
+        edge = float(function(np.array([64.0]))[0])
+        while reach < 64 and edge - float(function(np.array([reach]))[0]) > step:
+            reach *= 2
+        return index_type(self.in_type(), reach, self.table_size, signed=True)
+
+    def constants(self) -> dict[str, Constant]:
+        """The table."""
+        return {"table": Constant(table_of(self.functions[self.function], self.index_type), self.typed("table"))}
+
+    def check(self) -> None:
+        """The table's size must be a power of two."""
+        check_table_size(self, self.table_size)
+
+
+@dataclass(eq=False, kw_only=True)
+class Softmax(Node):
+    """``exp(x) / sum(exp(x))`` over the last axis, by a table of exp and a table of reciprocals.
+
+    ``stable`` looks up ``exp(x - max(x))``, right for inputs of any range. ``latency`` looks up ``exp(x)``, one
+    comparison tree less, right while ``exp(x)`` fits ``exp_table_t``. ``argmax`` gives 1 to the (first) largest
+    input and 0 to the others.
+
+    The sum is scaled into [1, 2) by a shift before the reciprocal is looked up, so that one table serves any number
+    of classes with the same relative precision.
+    """
+
+    implementation: str = "stable"
+    table_size: int = 1024
+    exp_table_type: FixedType | None = None
+    inv_table_type: FixedType | None = None
+
+    roles: ClassVar[Mapping[str, str]] = {
+        "exp_table": "exp_table_type",
+        "inv_table": "inv_table_type",
+        "result": "result_type",
+    }
+    tunables = frozenset({"table_size", "implementation"})
+    template = "softmax"
+    kernel = "nnet_softmax.h"
+    absorbs = True
+
+    def default_type(self, role: str, default: FixedType) -> FixedType | None:
+        """Tables are finer than the default type by default."""
+        return TABLE_TYPE if role.endswith("table") else super().default_type(role, default)
+
+    def infer_types(self, default: FixedType) -> None:
+        """The result has the type of an entry of the exp table."""
+        self.exp_table_type = self.exp_table_type or TABLE_TYPE
+        self.inv_table_type = self.inv_table_type or TABLE_TYPE
+        self.result_type = self.result_type or self.exp_table_type
+
+    @property
+    def classes(self) -> int:
+        """Size of the axis that sums to 1."""
+        return self.output.shape[-1]
+
+    @property
+    def positions(self) -> int:
+        """How many times softmax is applied to one sample."""
+        return self.output.size // self.classes
+
+    @property
+    def difference_type(self) -> FixedType:
+        """Exact type of max(x) - x."""
+        source = self.in_type()
+        return self.lossless(source - source, "difference of two inputs")
+
+    @property
+    def exp_index_type(self) -> FixedType:
+        """Type that addresses the exp table: max(x) - x, or x itself for ``latency``."""
+        exp = self.typed("exp_table")
+        smallest = -math.log(exp.step / 2)  # exp(-smallest) rounds to nothing
+        if self.implementation == "latency":
+            reach = max(smallest, math.log(max(exp.max, 2.0)))
+            return index_type(self.in_type(), reach, self.table_size, signed=True)
+        return index_type(self.difference_type, max(smallest, 1.0), self.table_size, signed=False)
+
+    @property
+    def sum_type(self) -> FixedType:
+        """Exact type of the sum of all exponentials."""
+        exp = self.typed("exp_table")
+        total = grow(exp, self.classes)
+        return FixedType(total.width, total.integer, total.signed)
+
+    @property
+    def inv_index_type(self) -> FixedType:
+        """Type that addresses the reciprocal table: the fraction of the sum scaled into [1, 2)."""
+        bits = self.table_size.bit_length() - 1
+        return FixedType(bits, 0, False, Rounding.RND, Overflow.SAT)
+
+    @property
+    def shift_range(self) -> tuple[int, int]:
+        """How far the sum may have to be shifted into [1, 2): (right, left) in bits."""
+        right = max(self.sum_type.integer - 2, 0) if self.sum_type.signed else max(self.sum_type.integer - 1, 0)
+        left = self.typed("exp_table").fraction if self.implementation == "latency" else 0
+        return right, left
+
+    @property
+    def inverse_type(self) -> FixedType:
+        """Exact type of 1 / sum: an entry of the reciprocal table after the shift back."""
+        right, left = self.shift_range
+        inv = self.typed("inv_table")
+        return FixedType(inv.width + right + left, inv.integer + left, inv.signed)
+
+    def constants(self) -> dict[str, Constant]:
+        """The two tables; none for ``argmax``."""
+        if self.implementation == "argmax":
+            return {}
+        sign = 1.0 if self.implementation == "latency" else -1.0
+        exp = table_of(lambda x: np.exp(sign * x), self.exp_index_type)
+        inverse = table_of(lambda x: 1 / (1 + x), self.inv_index_type)
+        return {
+            "exp_table": Constant(exp, self.typed("exp_table")),
+            "inv_table": Constant(inverse, self.typed("inv_table")),
+        }
+
+    def check(self) -> None:
+        """Refuse an unknown implementation, and an exp table that cannot hold exp(0) = 1."""
+        check_table_size(self, self.table_size)
+        if self.implementation not in SOFTMAX_IMPLEMENTATIONS:
+            raise ConfigError(
+                f"layer {self.name!r}: unknown softmax implementation {self.implementation!r}; "
+                f"choose from {', '.join(SOFTMAX_IMPLEMENTATIONS)}"
+            )
+        for role in ("exp_table", "inv_table"):
+            kind = getattr(self, self.roles[role])
+            if kind is not None and kind.max < 1:
+                raise ConfigError(f"layer {self.name!r}: {role} type {kind} cannot hold 1, which the table contains")

@@ -1,0 +1,201 @@
+"""The parts every layer of the intermediate representation (IR) is made of: values, constants and nodes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+import numpy as np
+
+from kconvert.errors import ConfigError, GraphError
+from kconvert.types import FixedType
+
+MAX_WIDTH = 64
+"""Widest type a value may have; products and sums of two such values still fit the 128 bits of the csim."""
+
+
+@dataclass(eq=False, slots=True)
+class Value:
+    """A tensor on an edge of the graph.
+
+    Attributes:
+        producer: The node that computes it.
+        shape: Its shape without the batch axis.
+        type: The fixed-point type of its elements; ``None`` until it is inferred.
+        names: The Keras tensors it equals, as keys of ``trace``: a value has several after an identity was dropped.
+        users: The nodes that read it, one entry per read.
+    """
+
+    producer: Node
+    shape: tuple[int, ...]
+    type: FixedType | None = None
+    names: list[str] = field(default_factory=list)
+    users: list[Node] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Number of elements of one sample."""
+        return math.prod(self.shape)
+
+    def known_type(self) -> FixedType:
+        """Return the type, or raise :class:`GraphError` if it was not inferred yet."""
+        if self.type is None:
+            raise GraphError(f"the output of layer {self.producer.name!r} has no type yet")
+        return self.type
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """An array a layer is born with (weights, a table), and the type the hardware keeps it in."""
+
+    values: np.ndarray
+    type: FixedType
+
+    @property
+    def raw(self) -> np.ndarray:
+        """The quantised elements as integers in units of the type's last bit, flattened in C order."""
+        return self.type.to_raw(np.asarray(self.values).ravel())
+
+
+def image(value: Value) -> tuple[int, int, int]:
+    """Return (height, width, channels) of a tensor of rank 2 or 3; rank 2 is an image of height 1."""
+    *space, channels = value.shape
+    return (1, space[0], channels) if len(space) == 1 else (space[0], space[1], channels)
+
+
+def identifier(name: str) -> str:
+    """Return `name` reduced to letters, digits and underscores that may stand in a C++ identifier.
+
+    The result may still be a keyword and need not be unique: code adds a suffix, :meth:`HLSModel.add` a number.
+    """
+    words = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:48].strip("_")
+    return words if words and words[0].isalpha() else f"layer_{words}".rstrip("_")
+
+
+@dataclass(eq=False, kw_only=True)
+class Node:
+    """One operation. Subclasses add their options and weights as typed fields.
+
+    Class attributes say what a subclass offers to the configuration:
+
+    ``roles`` maps a precision role (``"weight"``, ``"accum"``, ``"result"``, ...) to the field that holds its type.
+    ``tunables`` names the other settings it takes (``"reuse_factor"``, ``"table_size"``, ...).
+    ``template`` is the file in ``templates/layers`` and ``kernel`` the header in ``templates/kernels`` it needs.
+    """
+
+    name: str
+    layer: str = ""
+    """Name of the Keras layer it was made from: the key of its settings."""
+    layer_class: str = ""
+    """Class of that Keras layer: the key of the settings of its type."""
+    cpp: str = ""
+    """Base of its C++ identifiers, set when it joins a model."""
+
+    inputs: list[Value] = field(default_factory=list, repr=False)
+    output: Value = field(init=False, repr=False)
+
+    roles: ClassVar[Mapping[str, str]] = {"result": "result_type"}
+    tunables: ClassVar[frozenset[str]] = frozenset()
+    template: ClassVar[str] = ""
+    kernel: ClassVar[str] = ""
+    absorbs: ClassVar[bool] = False
+    """True if it makes the result of the layer before it narrow again, so that one may stay lossless."""
+    keeps_values: ClassVar[bool] = False
+    """True if its results are (a subset of) its inputs' values, so that it needs no type of its own."""
+
+    def __post_init__(self) -> None:
+        self.layer = self.layer or self.name
+
+    # ***** what a subclass defines *****
+
+    def output_shape(self) -> tuple[int, ...]:
+        """Return the shape of the output without the batch axis, from the shapes of the inputs."""
+        return self.inputs[0].shape
+
+    def infer_types(self, default: FixedType) -> None:
+        """Choose every type that is still ``None``, so that nothing is lost; parameters get `default`."""
+        if self.output.type is None:
+            self.output.type = self.inputs[0].known_type()
+
+    def constants(self) -> dict[str, Constant]:
+        """Return the arrays the layer needs in hardware, by role."""
+        return {}
+
+    def check(self) -> None:
+        """Raise :class:`ConfigError` if settings contradict each other or the layer's shape."""
+
+    # ***** what all share *****
+
+    def connect(self, *inputs: Value) -> Self:
+        """Read `inputs`, become their user, and make the output value."""
+        self.inputs = list(inputs)
+        for value in inputs:
+            value.users.append(self)
+        self.output = Value(self, self.output_shape(), names=[self.name])
+        return self
+
+    @property
+    def result_type(self) -> FixedType | None:
+        """Type of the output."""
+        return self.output.type
+
+    @result_type.setter
+    def result_type(self, value: FixedType | None) -> None:
+        self.output.type = value
+
+    def default_type(self, role: str, default: FixedType) -> FixedType | None:
+        """Return the type of `role` when the settings say nothing; ``None`` stands for ``auto``.
+
+        Accumulators are lossless. A result gets `default`, unless nothing is gained by it: where the next layer
+        narrows it anyway, where it leaves the model, or where the values are those of the input.
+        """
+        if role == "accum" or (role == "result" and self._result_may_stay_wide()):
+            return None
+        return default
+
+    def _result_may_stay_wide(self) -> bool:
+        return self.keeps_values or all(user.absorbs or user.passes_on() for user in self.output.users)
+
+    def passes_on(self) -> bool:
+        """True if it hands its input's elements to readers that absorb them."""
+        return False
+
+    def in_type(self, index: int = 0) -> FixedType:
+        """Type of input number `index`."""
+        return self.inputs[index].known_type()
+
+    def typed(self, role: str) -> FixedType:
+        """Return the type of `role`, or raise :class:`GraphError` if it was not inferred yet."""
+        value = getattr(self, self.roles[role])
+        if not isinstance(value, FixedType):
+            raise GraphError(f"layer {self.name!r}: the {role} type is not known yet")
+        return value
+
+    def describe(self) -> str:
+        """One line for ``str(hls_model)``: name, operation, inputs, shape and types."""
+        reads = ", ".join(v.producer.name for v in self.inputs)
+        shape = "x".join(map(str, self.output.shape)) or "scalar"
+        types = []
+        for role, attribute in self.roles.items():
+            value = getattr(self, attribute)
+            types.append(f"{role} {value if value is not None else 'auto'}")
+        return f"{self.name} = {type(self).__name__}({reads}) -> {shape}  {', '.join(types)}"
+
+    def lossless(self, kind: FixedType, role: str) -> FixedType:
+        """Return `kind` if it is narrow enough for a value, else raise :class:`ConfigError` saying what to set."""
+        if kind.width > MAX_WIDTH:
+            sources = ", ".join(repr(v.producer.name) for v in self.inputs)
+            raise ConfigError(
+                f"layer {self.name!r}: a lossless {role} needs {kind}, and {MAX_WIDTH} bits are the most; give "
+                f"{self.name!r} a {role} precision, or a narrower result to what it reads ({sources})"
+            )
+        return kind
+
+
+def walk_types(node: Node) -> Iterator[tuple[str, FixedType | None]]:
+    """Yield every precision role of `node` with its type."""
+    for role, attribute in node.roles.items():
+        yield role, getattr(node, attribute)

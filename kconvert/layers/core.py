@@ -1,0 +1,224 @@
+"""Input, dense, normalisation and shape layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from kconvert.errors import ConfigError
+from kconvert.layers.base import Constant, Node, image
+from kconvert.types import FixedType, grow
+
+STRATEGIES = ("Latency", "Resource")
+
+
+@dataclass(eq=False, kw_only=True)
+class Input(Node):
+    """A tensor given to the model; quantised to its type on entry."""
+
+    shape: tuple[int, ...]
+    template = "input"
+
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape it was declared with."""
+        return self.shape
+
+    def _result_may_stay_wide(self) -> bool:
+        return False
+
+    def infer_types(self, default: FixedType) -> None:
+        """An input left ``auto`` has the model's default type."""
+        self.result_type = self.result_type or default
+
+
+@dataclass(eq=False, kw_only=True)
+class Weighted(Node):
+    """A layer that multiplies windows of its input by a weight matrix: ``accum = bias + sum(input * weight)``.
+
+    Attributes:
+        weight: Float weights, the axis of the outputs last; flattened they are a matrix [fan-in, outputs].
+        bias: Float bias [outputs].
+        activation: A node without inputs to be put behind this layer; split off by an optimiser.
+        reuse_factor: How many times one multiplier is used for one application of the matrix.
+        strategy: ``Latency`` (all in parallel) or ``Resource`` (weights in block memory).
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    activation: Node | None = None
+    weight_type: FixedType | None = None
+    bias_type: FixedType | None = None
+    accum_type: FixedType | None = None
+    reuse_factor: int = 1
+    strategy: str = "Latency"
+
+    roles: ClassVar[Mapping[str, str]] = {
+        "weight": "weight_type",
+        "bias": "bias_type",
+        "accum": "accum_type",
+        "result": "result_type",
+    }
+    tunables = frozenset({"reuse_factor", "strategy"})
+
+    @property
+    def fan_in(self) -> int:
+        """Number of products summed for one output."""
+        return int(np.prod(self.weight.shape[:-1]))
+
+    @property
+    def fan_out(self) -> int:
+        """Number of outputs of one application of the matrix."""
+        return int(self.weight.shape[-1])
+
+    def scale_outputs(self, scale: np.ndarray, shift: np.ndarray) -> None:
+        """Fold ``y * scale + shift`` (one factor per output channel) into weights and bias."""
+        self.weight = self.weight * scale
+        self.bias = self.bias * scale + shift
+
+    def infer_types(self, default: FixedType) -> None:
+        """The accumulator holds every sum the operand types allow; so does the result."""
+        self.weight_type = self.weight_type or default
+        self.bias_type = self.bias_type or default
+        if self.accum_type is None:
+            total = grow(self.in_type() * self.weight_type, self.fan_in) + self.bias_type
+            self.accum_type = self.lossless(total, "accum")
+        self.result_type = self.result_type or self.accum_type
+
+    def constants(self) -> dict[str, Constant]:
+        """Weights and bias."""
+        return {
+            "weight": Constant(self.weight, self.typed("weight")),
+            "bias": Constant(self.bias, self.typed("bias")),
+        }
+
+    def check(self) -> None:
+        """A resource-shared matrix must divide evenly over the reuse factor."""
+        products = self.fan_in * self.fan_out
+        if self.strategy == "Resource" and products % self.reuse_factor:
+            valid = [n for n in range(1, products + 1) if products % n == 0]
+            near = sorted(valid, key=lambda n: abs(n - self.reuse_factor))[:4]
+            raise ConfigError(
+                f"layer {self.name!r}: ReuseFactor {self.reuse_factor} does not divide its {products} products "
+                f"(fan-in {self.fan_in} x {self.fan_out} outputs); the nearest that do: {sorted(near)}"
+            )
+
+
+@dataclass(eq=False, kw_only=True)
+class Dense(Weighted):
+    """``y = x W + b`` over the last axis; on inputs of rank 2 and more it is applied at every position."""
+
+    template = "dense"
+    kernel = "nnet_dense.h"
+
+    def output_shape(self) -> tuple[int, ...]:
+        """The input's shape with the last axis replaced by the number of units."""
+        return (*self.inputs[0].shape[:-1], self.fan_out)
+
+    @property
+    def positions(self) -> int:
+        """How many times the matrix is applied to one sample."""
+        return int(np.prod(self.inputs[0].shape[:-1], dtype=int))
+
+
+@dataclass(eq=False, kw_only=True)
+class BatchNormalization(Node):
+    """``y = x * scale + bias`` per channel (last axis): the inference form of batch normalisation."""
+
+    scale: np.ndarray
+    bias: np.ndarray
+    scale_type: FixedType | None = None
+    bias_type: FixedType | None = None
+
+    roles: ClassVar[Mapping[str, str]] = {"scale": "scale_type", "bias": "bias_type", "result": "result_type"}
+    template = "batch_normalization"
+    kernel = "nnet_batch_normalization.h"
+    absorbs = True
+
+    @property
+    def channels(self) -> int:
+        """Size of the last axis."""
+        return self.output.shape[-1]
+
+    def default_type(self, role: str, default: FixedType) -> FixedType | None:
+        """``auto`` for its parameters too: they are meant to be folded into the layer before."""
+        return None if role in ("scale", "bias") else super().default_type(role, default)
+
+    def infer_types(self, default: FixedType) -> None:
+        """The result holds every product plus bias."""
+        self.scale_type = self.scale_type or default
+        self.bias_type = self.bias_type or default
+        exact = self.in_type() * self.scale_type + self.bias_type
+        self.result_type = self.result_type or self.lossless(exact, "result")
+
+    def constants(self) -> dict[str, Constant]:
+        """Scale and bias per channel."""
+        return {
+            "scale": Constant(self.scale, self.typed("scale")),
+            "bias": Constant(self.bias, self.typed("bias")),
+        }
+
+
+@dataclass(eq=False, kw_only=True)
+class View(Node):
+    """The elements of its input in the same order: costs nothing unless it was given a type to change to."""
+
+    template = "convert"
+    kernel = "nnet_shape.h"
+    keeps_values = True
+
+    def passes_on(self) -> bool:
+        """A view is as narrow as its readers make it."""
+        return all(user.absorbs or user.passes_on() for user in self.output.users)
+
+    @property
+    def changes_type(self) -> bool:
+        """True if it converts; otherwise it shares the storage of its input."""
+        return self.result_type != self.inputs[0].type
+
+
+@dataclass(eq=False, kw_only=True)
+class Identity(View):
+    """Passes its input on (Dropout at inference, a linear activation)."""
+
+
+@dataclass(eq=False, kw_only=True)
+class Reshape(View):
+    """Another shape (Reshape, Flatten)."""
+
+    shape: tuple[int, ...]
+
+    def output_shape(self) -> tuple[int, ...]:
+        """The target shape."""
+        return self.shape
+
+
+@dataclass(eq=False, kw_only=True)
+class ZeroPadding(Node):
+    """Adds zeros around the spatial axes; `padding` is (top, bottom, left, right), top and bottom 0 for rank 1."""
+
+    padding: tuple[int, int, int, int]
+    template = "zero_padding"
+    kernel = "nnet_shape.h"
+    keeps_values = True
+
+    def output_shape(self) -> tuple[int, ...]:
+        """The input's shape, grown by the padding."""
+        top, bottom, left, right = self.padding
+        *space, channels = self.inputs[0].shape
+        space[-1] += left + right
+        if len(space) == 2:
+            space[0] += top + bottom
+        return (*space, channels)
+
+    @property
+    def image_in(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the input."""
+        return image(self.inputs[0])
+
+    @property
+    def image_out(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the output."""
+        return image(self.output)

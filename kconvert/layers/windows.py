@@ -1,0 +1,174 @@
+"""Layers that slide a window over one or two spatial axes: convolutions and pooling.
+
+Everything is two-dimensional inside: a tensor [length, channels] is an image of height 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from kconvert.layers.base import Constant, Node, image
+from kconvert.layers.core import Weighted
+from kconvert.types import FixedType, Rounding, grow
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Geometry of a sliding window: sizes, strides and padding as (vertical, horizontal) pairs.
+
+    `padding` is (top, bottom, left, right).
+    """
+
+    size: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+
+    @classmethod
+    def of(cls, size: tuple[int, int], strides: tuple[int, int], padding: str, space: tuple[int, int]) -> Window:
+        """Resolve Keras' padding ``"valid"`` or ``"same"`` for an image of (height, width) `space`."""
+        if padding == "valid":
+            return cls(size, strides)
+        pads: list[int] = []
+        for length, window, stride in zip(space, size, strides, strict=True):
+            total = max((-(-length // stride) - 1) * stride + window - length, 0)
+            pads += [total // 2, total - total // 2]
+        return cls(size, strides, (pads[0], pads[1], pads[2], pads[3]))
+
+    def output(self, space: tuple[int, int]) -> tuple[int, int]:
+        """Number of window positions over an image of (height, width) `space`."""
+        top, bottom, left, right = self.padding
+        return (
+            (space[0] + top + bottom - self.size[0]) // self.strides[0] + 1,
+            (space[1] + left + right - self.size[1]) // self.strides[1] + 1,
+        )
+
+    @property
+    def area(self) -> int:
+        """Elements of one channel under the window."""
+        return self.size[0] * self.size[1]
+
+
+def _output_shape(node: Node, window: Window, channels: int) -> tuple[int, ...]:
+    height, width, _ = image(node.inputs[0])
+    out_height, out_width = window.output((height, width))
+    rank_one = len(node.inputs[0].shape) == 2
+    return (out_width, channels) if rank_one else (out_height, out_width, channels)
+
+
+@dataclass(eq=False, kw_only=True)
+class Conv(Weighted):
+    """Convolution in one or two dimensions, weights [height, width, channels, filters]."""
+
+    window: Window
+    template = "conv"
+    kernel = "nnet_conv.h"
+
+    def output_shape(self) -> tuple[int, ...]:
+        """Window positions by filters."""
+        return _output_shape(self, self.window, self.fan_out)
+
+    @property
+    def image_in(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the input."""
+        return image(self.inputs[0])
+
+    @property
+    def image_out(self) -> tuple[int, int, int]:
+        """(height, width, filters) of the output."""
+        return image(self.output)
+
+
+@dataclass(eq=False, kw_only=True)
+class DepthwiseConv(Conv):
+    """Convolution of every channel with `depth_multiplier` filters of its own.
+
+    Weights are [height, width, channels * depth_multiplier].
+    """
+
+    depth_multiplier: int = 1
+    template = "depthwise_conv"
+    kernel = "nnet_conv.h"
+
+
+@dataclass(eq=False, kw_only=True)
+class Pool(Node):
+    """Largest value or mean under a window, per channel; padding never counts.
+
+    Attributes:
+        window: Geometry; the whole image for global pooling.
+        average: Mean if true, largest value if false.
+        drop_space: True for global pooling without ``keepdims``: the output has the channel axis only.
+        accum_type: Type of the sum (average only).
+    """
+
+    window: Window
+    average: bool
+    drop_space: bool = False
+    accum_type: FixedType | None = None
+
+    template = "pool"
+    kernel = "nnet_pool.h"
+    average_roles: ClassVar[Mapping[str, str]] = {"accum": "accum_type", "result": "result_type"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.average:
+            self.roles = self.average_roles  # type: ignore[misc]  # a maximum has no accumulator to set
+        self.keeps_values = not self.average  # type: ignore[misc]
+
+    def output_shape(self) -> tuple[int, ...]:
+        """Window positions by channels, or channels alone."""
+        channels = self.inputs[0].shape[-1]
+        return (channels,) if self.drop_space else _output_shape(self, self.window, channels)
+
+    @property
+    def image_in(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the input."""
+        return image(self.inputs[0])
+
+    @property
+    def image_out(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the output, spatial axes kept."""
+        height, width, channels = self.image_in
+        return (*self.window.output((height, width)), channels)
+
+    def infer_types(self, default: FixedType) -> None:
+        """A sum is lossless; a mean keeps log2 of the window's area more fraction bits, exact for powers of two."""
+        if not self.average:
+            self.result_type = self.result_type or self.in_type()
+            return
+        source = self.in_type()
+        self.accum_type = self.accum_type or self.lossless(grow(source, self.window.area), "accum")
+        bits = (self.window.area - 1).bit_length()
+        mean = FixedType(source.width + bits, source.integer, source.signed, Rounding.RND)
+        self.result_type = self.result_type or self.lossless(mean, "result")
+
+    @property
+    def quotient_type(self) -> FixedType:
+        """Type of sum / count rounded down, with one guard bit below the result's last for its rounding."""
+        accum, result = self.typed("accum"), self.typed("result")
+        fraction = max(accum.fraction, result.fraction + 1)
+        return FixedType(accum.integer + fraction, accum.integer, accum.signed)
+
+    @property
+    def reciprocal_type(self) -> FixedType:
+        """Type of 1 / count: precise enough that sum * reciprocal, rounded down, is floor(sum / count).
+
+        With q bits in the quotient and m = ceil(2^s / n), floor(x m / 2^s) = floor(x / n) for all 0 <= x < 2^q
+        when 2^s >= n 2^q (division by an invariant integer, Granlund and Montgomery 1994).
+        """
+        fraction = self.quotient_type.width + (self.window.area - 1).bit_length()
+        return FixedType(fraction + 1, 1, False)
+
+    def constants(self) -> dict[str, Constant]:
+        """Reciprocals of 1 .. area, rounded up; entry 0 is unused."""
+        if not self.average:
+            return {}
+        kind = self.reciprocal_type
+        one = 1 << kind.fraction
+        raw = [0, *(-(-one // n) for n in range(1, self.window.area + 1))]
+        return {"reciprocal": Constant(np.array([r / one for r in raw]), kind)}

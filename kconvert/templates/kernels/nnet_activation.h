@@ -1,0 +1,58 @@
+// Activation functions of one variable.
+#ifndef NNET_ACTIVATION_H_
+#define NNET_ACTIVATION_H_
+
+#include "nnet_common.h"
+
+namespace nnet {
+
+// max(x, 0)
+template <class CONFIG_T, class X, class Y> void relu(const X x[], Y y[]) {
+#pragma HLS PIPELINE II=1
+    const X zero = typename CONFIG_T::input_t(0);
+Elements:
+    for (unsigned i = 0; i < CONFIG_T::size; i++) {
+#pragma HLS UNROLL
+        y[i] = max(x[i], zero);
+    }
+}
+
+// x where it is positive, slope * x elsewhere
+template <class CONFIG_T, class X, class Y>
+void leaky_relu(const X x[], Y y[], const typename CONFIG_T::slope_t slope[]) {
+#pragma HLS PIPELINE II=1
+Elements:
+    for (unsigned i = 0; i < CONFIG_T::size; i++) {
+#pragma HLS UNROLL
+        const Y above = x[i];
+        const Y below = x[i] * slope[0];
+        y[i] = select(x[i] < typename CONFIG_T::input_t(0), below, above);
+    }
+}
+
+// min(y, limit) in place
+template <class CONFIG_T, class Y> void clip(Y y[], const typename CONFIG_T::limit_t limit[]) {
+#pragma HLS PIPELINE II=1
+    const Y most = limit[0];
+Elements:
+    for (unsigned i = 0; i < CONFIG_T::size; i++) {
+#pragma HLS UNROLL
+        y[i] = min(y[i], most);
+    }
+}
+
+// The table's entry nearest to x: conversion to index_t rounds and saturates, its raw bits are the address.
+template <class CONFIG_T, class X, class Y>
+void table_activation(const X x[], Y y[], const typename CONFIG_T::table_t table[]) {
+#pragma HLS PIPELINE II=1
+Elements:
+    for (unsigned i = 0; i < CONFIG_T::size; i++) {
+#pragma HLS UNROLL
+        const lanes<typename CONFIG_T::index_t> index = x[i];
+        y[i] = lookup(table, index);
+    }
+}
+
+} // namespace nnet
+
+#endif

@@ -1,0 +1,69 @@
+// What every kernel uses: number types, lanes, and the few helpers that stand in for data-dependent branches.
+//
+// A value of a tensor is nnet::lanes<T>. For a synthesis tool that is T itself. In the simulation (KCONVERT_CSIM) it is
+// a pack of samples that share one control flow, so a kernel never branches on data: it selects.
+#ifndef NNET_COMMON_H_
+#define NNET_COMMON_H_
+
+#include "ap_fixed.h"
+#include "ap_int.h"
+
+#ifdef KCONVERT_CSIM
+#include "lanes.h"
+
+namespace nnet {
+template <class T> using lanes = csim::pack<T>;
+using csim::lookup;
+using csim::max;
+using csim::min;
+using csim::select;
+} // namespace nnet
+
+#else
+
+#define NNET_TRACE(index, size, tensor)
+
+namespace nnet {
+template <class T> using lanes = T;
+
+template <class T> T select(bool condition, const T &if_true, const T &if_false) {
+#pragma HLS INLINE
+    return condition ? if_true : if_false;
+}
+
+template <class T> T max(const T &a, const T &b) {
+#pragma HLS INLINE
+    return a < b ? b : a;
+}
+
+template <class T> T min(const T &a, const T &b) {
+#pragma HLS INLINE
+    return b < a ? b : a;
+}
+
+// The entry of `table` at the raw bits of `index`.
+template <class T, class INDEX> T lookup(const T table[], const INDEX &index) {
+#pragma HLS INLINE
+    return table[index.range(INDEX::width - 1, 0).to_uint()];
+}
+} // namespace nnet
+#endif
+
+namespace nnet {
+
+// How a matrix is laid out in hardware.
+enum strategy { latency, resource };
+
+// How one multiplication is done; a config struct may name another policy.
+namespace product {
+struct exact {
+    template <class X, class W> static auto multiply(const X &x, const W &w) -> decltype(x * w) {
+#pragma HLS INLINE
+        return x * w;
+    }
+};
+} // namespace product
+
+} // namespace nnet
+
+#endif

@@ -1,0 +1,48 @@
+// Layers that move elements and compute nothing.
+#ifndef NNET_SHAPE_H_
+#define NNET_SHAPE_H_
+
+#include "nnet_common.h"
+
+namespace nnet {
+
+// The same elements in another type.
+template <unsigned SIZE, class X, class Y> void convert(const X x[], Y y[]) {
+#pragma HLS PIPELINE II=1
+Elements:
+    for (unsigned i = 0; i < SIZE; i++) {
+#pragma HLS UNROLL
+        y[i] = x[i];
+    }
+}
+
+// Zeros around an image [in_height][in_width][channels].
+template <class CONFIG_T, class X, class Y> void zero_padding(const X x[], Y y[]) {
+#pragma HLS PIPELINE II=1
+Rows:
+    for (unsigned row = 0; row < CONFIG_T::out_height; row++) {
+#pragma HLS UNROLL
+    Columns:
+        for (unsigned column = 0; column < CONFIG_T::out_width; column++) {
+#pragma HLS UNROLL
+            const bool seen = row >= CONFIG_T::pad_top && row < CONFIG_T::pad_top + CONFIG_T::in_height &&
+                              column >= CONFIG_T::pad_left && column < CONFIG_T::pad_left + CONFIG_T::in_width;
+            const unsigned pixel =
+                seen ? (row - CONFIG_T::pad_top) * CONFIG_T::in_width + column - CONFIG_T::pad_left : 0;
+        Channels:
+            for (unsigned channel = 0; channel < CONFIG_T::channels; channel++) {
+#pragma HLS UNROLL
+                const unsigned to = (row * CONFIG_T::out_width + column) * CONFIG_T::channels + channel;
+                if (seen) {
+                    y[to] = x[pixel * CONFIG_T::channels + channel];
+                } else {
+                    y[to] = typename CONFIG_T::result_t(0);
+                }
+            }
+        }
+    }
+}
+
+} // namespace nnet
+
+#endif

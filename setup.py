@@ -1,0 +1,58 @@
+"""Metadata of kconvert; pyproject.toml holds only the build system and the settings of the tools."""
+
+from __future__ import annotations
+
+from setuptools import find_packages, setup
+
+# Every bound is on purpose: the lower one is the oldest release whose interface is used, the upper one the
+# next release that may break it.
+REQUIRES = [
+    # QKeras comes from qkeras-v3 (imported as `qkeras`), the only one that runs on Keras 3. It names no
+    # bounds itself, so those of TensorFlow and Keras stand here; 2.16 is the first TensorFlow with Keras 3,
+    # 2.21 the newest tried.
+    "tensorflow>=2.16,<2.22",
+    "keras>=3.0,<4",
+    "qkeras-v3>=1.2,<2",
+    "numpy>=1.26,<3",
+    "h5py>=3.10,<4",
+    "jinja2>=3.1,<4",
+    "pyparsing>=3.0,<4",
+    "pyyaml>=6.0,<7",
+    "matplotlib>=3.7,<4",
+    "scikit-learn>=1.3,<2",
+]
+
+DEV = [
+    "pytest>=8,<10",
+    "pytest-xdist>=3.5,<4",
+    "hypothesis>=6.90,<7",
+    # The formatter's output and mypy's findings change between these releases.
+    "ruff>=0.17,<0.18",
+    "mypy>=2.4,<3",
+    "types-PyYAML>=6.0,<7",
+    # Writes the Keras 2 models that the readers are tested with; its releases follow TensorFlow's.
+    "tf-keras>=2.16,<2.22",
+]
+
+setup(
+    name="kconvert",
+    version="0.1.0",
+    description="Turn trained Keras models into bit-exact fixed-point C++ for FPGA high-level synthesis",
+    author="The kconvert authors",
+    license="MIT",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: C++",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Electronic Design Automation (EDA)",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.11",
+    packages=find_packages(include=["kconvert", "kconvert.*"]),
+    package_data={"kconvert": ["py.typed", "templates/**/*", "csim/include/*"]},
+    zip_safe=False,
+    install_requires=REQUIRES,
+    extras_require={"dev": DEV},
+)
