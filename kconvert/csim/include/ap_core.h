@@ -411,9 +411,10 @@ template <ap_q_mode Q, class I, class R> CSIM_FN like<R, I> quantise_real(const 
 template <fmt To, class E> constexpr bool scales_exactly = To.f() >= 0 && To.f() < (sizeof(E) == 4 ? 120 : 1000);
 
 template <fmt To, class E> CSIM_FN storage<To.w, To.s> from_real(E x) {
-    if constexpr (scales_exactly<To, E>) {
+    // A constant expression may not overflow, nor meet a NaN, in floating point.
+    if (scales_exactly<To, E> && !__builtin_is_constant_evaluated()) {
         constexpr E limit = E(pow2<62>);
-        const E y = x * E(pow2<To.f()>);
+        const E y = x * E(pow2<scales_exactly<To, E> ? To.f() : 0>);
         if (y > -limit && y < limit) return fit<To, 64, true, 0>(quantise_real<To.q, std::int64_t>(y));
     }
     return from_double_exact<To>(double(x));
@@ -533,7 +534,9 @@ template <fmt A, fmt B, class RA, class RB> CSIM_FN auto equal(const RA& a, cons
         constexpr fmt whole = whole_steps<B, A.f()>;
         const auto steps_equal = equal<A, whole>(spread<R>(a), requantize<whole, B>(b));
         using M = std::remove_const_t<decltype(steps_equal)>;
-        return M(steps_equal & to<lane_t<M>>(low_bits_clear<B.f() - A.f()>(spread<R>(b))));
+        const auto exact = low_bits_clear<B.f() - A.f()>(spread<R>(b));
+        if constexpr (std::is_same_v<M, bool>) return steps_equal && exact;
+        else return M(steps_equal & to<lane_t<M>>(exact));
     }
 }
 template <fmt A, fmt B, class RA, class RB> CSIM_FN auto less(const RA& a, const RB& b) {
@@ -548,8 +551,9 @@ template <fmt A, fmt B, class RA, class RB> CSIM_FN auto less(const RA& a, const
         const auto steps = spread<R>(requantize<whole, B>(b));
         const auto steps_less = less<A, whole>(a, steps);
         using M = std::remove_const_t<decltype(steps_less)>;
-        const auto exact = to<lane_t<M>>(low_bits_clear<B.f() - A.f()>(spread<R>(b)));
-        return M(steps_less | (equal<A, whole>(a, steps) & (exact ^ splat<M>(lane_t<M>(-1)))));
+        const auto exact = low_bits_clear<B.f() - A.f()>(spread<R>(b));
+        if constexpr (std::is_same_v<M, bool>) return steps_less || (!exact && equal<A, whole>(a, steps));
+        else return M(steps_less | (equal<A, whole>(a, steps) & ~to<lane_t<M>>(exact)));
     }
 }
 
