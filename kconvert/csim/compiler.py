@@ -25,7 +25,7 @@ from kconvert.errors import CompileError
 log = logging.getLogger(__name__)
 
 FLAGS = (
-    *("-std=c++20", "-O3", "-march=native", "-fPIC", "-shared", "-pthread", "-DKCONVERT_CSIM"),
+    *("-std=c++20", "-O2", "-march=native", "-fPIC", "-shared", "-pthread", "-DKCONVERT_CSIM"),
     *("-Wno-psabi", "-Wno-unknown-pragmas", "-fno-math-errno", "-fvisibility=hidden"),
 )
 KEPT_OBJECTS = 1000

@@ -345,7 +345,6 @@ template <fmt To, int W, bool S, int SH, class R> CSIM_FN auto fit(const R& v) {
 
 // Conversion of a number of format From to format To: the meaning of every assignment.
 template <fmt To, fmt From, class R> CSIM_FN auto requantize(const R& raw) {
-    static_assert(To.o != AP_WRAP_SM || To.s, "AP_WRAP_SM needs a signed type");
     constexpr int d = From.f() - To.f();
     constexpr bool rounds = To.q != AP_TRN && To.q != AP_TRN_ZERO;
     if constexpr (To == From) return raw;  // a plain copy: AP_SAT_SYM does not clip what is already of its type

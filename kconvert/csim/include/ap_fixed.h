@@ -8,6 +8,7 @@ namespace csim {
 
 template <int W, int I, bool S, ap_q_mode Q, ap_o_mode O, int N>
 struct fixed : number_base<fixed<W, I, S, Q, O, N>, fmt{W, I, S, Q, O, N}> {
+    static_assert(O != AP_WRAP_SM || S, "AP_WRAP_SM needs a signed type; use AP_WRAP for an unsigned one");
     using base = number_base<fixed<W, I, S, Q, O, N>, fmt{W, I, S, Q, O, N}>;
     static constexpr bool is_integer = false;
     static constexpr ap_q_mode qmode = Q;

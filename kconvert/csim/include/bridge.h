@@ -128,12 +128,13 @@ template <class FIRMWARE, class REAL> void work(batch<REAL>& todo) {
     }
 }
 
-// Run a batch on `threads` threads; returns how many samples... 0 for success, 1 if no thread could be started.
+// Run a batch on `threads` threads; returns 0 for success, 1 if no thread could be started.
 template <class FIRMWARE, class REAL> int run(batch<REAL>& todo, int threads) {
     constexpr unsigned long margin = 1ul << 20;
-    constexpr unsigned long inline_limit = 2ul << 20;  // safe on any caller's stack
-    // patches and accumulators of one layer live beside the tensors of the model: twice their size is room enough
-    constexpr unsigned long stack = (2 * FIRMWARE::bytes + margin + 0xffff) & ~0xfffful;
+    constexpr unsigned long inline_limit = 4ul << 20;  // half of what a thread usually has
+    // A layer keeps its window and accumulators beside the tensors, in lanes of up to eight times their width. Only what
+    // is used of a stack becomes memory.
+    constexpr unsigned long stack = (10 * FIRMWARE::bytes + margin + 0xffff) & ~0xfffful;
     const long shares = (todo.samples + 8 * lanes - 1) / (8 * lanes);
     if (threads > shares) threads = int(shares);
     if (threads <= 1 && stack <= inline_limit) {
