@@ -29,7 +29,11 @@ GRANULARITIES = ("model", "type", "name")
 BACKENDS = ("Vitis", "Vivado")
 
 # Other spellings of a key, as found in configurations of older tools.
-_ALIASES = {"TableSize": "table_size", "implementation": "Implementation", "SoftmaxImplementation": "Implementation"}
+_ALIASES = {
+    "TableSize": "table_size",
+    "implementation": "Implementation",
+    "SoftmaxImplementation": "Implementation",
+}
 # Precision roles that may also be given as a key of their own beside Precision.
 _TYPE_KEYS = {"table_t": "table", "exp_table_t": "exp_table", "inv_table_t": "inv_table"}
 _ROLE_ALIASES = {"table": ("table", "exp_table", "inv_table")}
@@ -44,13 +48,14 @@ def _identifier(name: str, what: str) -> str:
     return name
 
 
+_OURS = "nnet csim hls"  # the namespaces of the generated code
 _RESERVED = frozenset(
-    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl concept const
+    f"""alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl concept const
     constexpr const_cast continue decltype default delete do double dynamic_cast else enum explicit export extern
     false float for friend goto if inline int long main mutable namespace new noexcept not not_eq nullptr operator
     or or_eq private protected public register reinterpret_cast requires return short signed sizeof static
     static_assert static_cast std struct switch template this thread_local throw true try typedef typeid typename
-    union unsigned using virtual void volatile wchar_t while xor xor_eq nnet csim hls""".split()
+    union unsigned using virtual void volatile wchar_t while xor xor_eq {_OURS}""".split()
 )
 
 
@@ -89,9 +94,7 @@ class ProjectSettings:
         period = self.clock_period
         if isinstance(period, bool) or not isinstance(period, (int, float)) or not 0 < period < 1e6:
             raise ConfigError(f"clock_period {period!r} is not a positive number of nanoseconds")
-        if self.clock_uncertainty is not None and not re.fullmatch(
-            r"\d+(\.\d+)?%?", str(self.clock_uncertainty)
-        ):
+        if self.clock_uncertainty is not None and not re.fullmatch(r"\d+(\.\d+)?%?", str(self.clock_uncertainty)):
             raise ConfigError(f"clock_uncertainty {self.clock_uncertainty!r} is no share such as '12.5%'")
 
     @property
@@ -266,9 +269,7 @@ def _spells_modes(text: object) -> bool:
     return isinstance(text, str) and text.count(",") > 1
 
 
-def make_config(
-    model: HLSModel, granularity: str, default_precision: str, default_reuse_factor: int
-) -> dict[str, Any]:
+def make_config(model: HLSModel, granularity: str, default_precision: str, default_reuse_factor: int) -> dict[str, Any]:
     """Return the settings dictionary of `model`, whose activations are split, at the granularity wanted."""
     if granularity not in GRANULARITIES:
         raise ConfigError(f"unknown granularity {granularity!r}; choose from {', '.join(GRANULARITIES)}")
@@ -300,7 +301,9 @@ def make_config(
 
 def _entry(node: Node) -> dict[str, Any]:
     types = {role: getattr(node, attribute) for role, attribute in node.roles.items()}
-    entry: dict[str, Any] = {"Precision": {r: str(t) if t else "auto" for r, t in types.items() if not r.endswith("table")}}
+    entry: dict[str, Any] = {
+        "Precision": {r: str(t) if t else "auto" for r, t in types.items() if not r.endswith("table")}
+    }
     for key, role in _TYPE_KEYS.items():
         if role in types:
             entry[key] = str(types[role]) if types[role] else "auto"

@@ -101,14 +101,24 @@ class Firmware:
         self.ports_out = list(self._output_ports(model))
         written = {p.variable for p in self.ports_out}
         self.steps = [
-            Step(n, variable_of(n.output), self._type_name(n.output), self._call(n), variable_of(n.output) not in written)
+            Step(
+                n,
+                variable_of(n.output),
+                self._type_name(n.output),
+                self._call(n),
+                variable_of(n.output) not in written,
+            )
             for n in self.computed
         ]
         self.constants = [
-            NamedConstant(f"{n.cpp}_{role}", constant) for n in self.computed for role, constant in n.constants().items()
+            NamedConstant(f"{n.cpp}_{role}", constant)
+            for n in self.computed
+            for role, constant in n.constants().items()
         ]
         if self.name in {name for name, _ in self._typedefs()} | {c.variable for c in self.constants}:
-            raise ConfigError(f"project_name {self.name!r} is the name of a variable in the generated code; choose another")
+            raise ConfigError(
+                f"project_name {self.name!r} is the name of a variable in the generated code; choose another"
+            )
 
     @staticmethod
     def _type_name(value: Value) -> str:
@@ -218,7 +228,9 @@ def _initialisers(named: NamedConstant) -> str:
     """Return the quantised values in decimal, each read back by a compiler as exactly the same double."""
     constant = named.constant
     raw = constant.raw
-    if constant.type.width > 53 and any(abs(int(r)) >> 53 and int(r) % (1 << (abs(int(r)).bit_length() - 53)) for r in raw):
+    if constant.type.width > 53 and any(
+        abs(int(r)) >> 53 and int(r) % (1 << (abs(int(r)).bit_length() - 53)) for r in raw
+    ):
         raise ConfigError(
             f"{named.variable}: {constant.type} holds values of more than 53 bits, which cannot be written as C++ "
             f"constants; use a narrower type"

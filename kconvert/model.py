@@ -255,5 +255,3 @@ class HLSModel:
             vsynth=vsynth,
             reset=reset,
         )
-
-

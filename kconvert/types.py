@@ -222,9 +222,7 @@ class FixedType:
         elif np.can_cast(values.dtype, np.float64):
             raw = self._assign_floats(flat.astype(np.float64, copy=False))
         else:
-            raise PrecisionError(
-                f"cannot quantise {values.dtype} values exactly; convert them to float64 first"
-            )
+            raise PrecisionError(f"cannot quantise {values.dtype} values exactly; convert them to float64 first")
         return raw.reshape(values.shape)
 
     def from_raw(self, raw: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -381,9 +379,7 @@ def _integers(values: RawArray) -> RawArray:
         try:
             return np.array([operator.index(v) for v in values], dtype=object)
         except TypeError:
-            raise PrecisionError(
-                "cannot quantise an array of mixed objects; give floats or integers only"
-            ) from None
+            raise PrecisionError("cannot quantise an array of mixed objects; give floats or integers only") from None
     if values.dtype.kind not in "biu":
         raise PrecisionError(f"raw values must be integers, not {values.dtype}")
     return values.astype(np.uint64 if values.dtype.kind == "u" else np.int64, copy=False)
@@ -426,9 +422,7 @@ def _round(x: npt.NDArray[np.float64], rounding: Rounding) -> npt.NDArray[np.flo
         return np.floor(x)
     if rounding is Rounding.TRN_ZERO:
         return np.trunc(x)
-    nearest: npt.NDArray[np.float64] = np.rint(
-        x
-    )  # ties to even; the other modes move ties that went the wrong way
+    nearest: npt.NDArray[np.float64] = np.rint(x)  # ties to even; the other modes move ties that went the wrong way
     if rounding is Rounding.RND_CONV:
         return nearest
     distance = x - nearest
@@ -518,9 +512,7 @@ def _number(what: str, lowest: int, highest: int) -> pp.ParserElement:
         digits = str(tokens[0])
         value = int(digits) if len(digits) < 9 else math.inf
         if what == "a width in bits" and value > highest:
-            raise pp.ParseFatalException(
-                text, at, f"widths above {highest} are not supported, found {digits}"
-            )
+            raise pp.ParseFatalException(text, at, f"widths above {highest} are not supported, found {digits}")
         if not lowest <= value <= highest:
             raise pp.ParseFatalException(text, at, f"expected {what}, {lowest} to {highest}, found {digits}")
         return int(value)

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 
-import numpy as np
-
 from kconvert.config import DEFAULT_PRECISION, ProjectSettings, make_config
-from kconvert.converters import keras as _keras  # registers the readers of Keras' layers
+from kconvert.converters import keras as _keras  # noqa: F401  registers the readers of Keras' layers
 from kconvert.converters.readers import read_model
 from kconvert.converters.registry import read_layer
 from kconvert.converters.spec import LayerSpec, ModelSpec, TensorRef
@@ -102,7 +100,7 @@ def convert_from_keras_model(
     if input_data_tb is not None:
         from kconvert.project import test_bench_data
 
-        hls_model.test_bench_data = test_bench_data(hls_model, model, input_data_tb, output_data_tb)
+        hls_model.test_bench_data = test_bench_data(hls_model, input_data_tb, output_data_tb)
     return hls_model
 
 

@@ -71,7 +71,7 @@ def _temporary_cache() -> Path:
 
 
 def compile_object(sources: Mapping[str, str], main: str) -> Path:
-    """Return the shared object compiled from `main`, one of `sources` (path -> text); from the cache if it is there.
+    """Return the shared object of `main`, one of `sources` (path -> text), from the cache if it is there.
 
     Raises:
         CompileError: no compiler, no space, or the compiler's own message.
@@ -91,7 +91,19 @@ def compile_object(sources: Mapping[str, str], main: str) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         built = work / "object.so"
-        _run([*command, *FLAGS, "-I", str(include_folder()), "-I", str(work), str(work / main), "-o", str(built)])
+        _run(
+            [
+                *command,
+                *FLAGS,
+                "-I",
+                str(include_folder()),
+                "-I",
+                str(work),
+                str(work / main),
+                "-o",
+                str(built),
+            ]
+        )
         os.replace(built, target)
     except OSError as error:
         raise CompileError(f"cannot write the compiled object into {folder}: {error}") from error
@@ -108,7 +120,7 @@ def include_folder() -> Path:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         shown = "\n".join(lines[:60]) + (f"\n... {len(lines) - 60} more lines" if len(lines) > 60 else "")
@@ -126,9 +138,7 @@ def _digest(sources: Mapping[str, str], command: list[str]) -> str:
 
 @functools.cache
 def _identity(command: tuple[str, ...]) -> tuple[str, ...]:
-    version = subprocess.run(  # noqa: S603
-        [*command, "--version"], capture_output=True, text=True, errors="replace", check=False
-    )
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True, errors="replace", check=False)
     if version.returncode:
         raise CompileError(f"{shlex.join(command)} --version failed: {version.stderr.strip()}")
     return (*command, version.stdout)

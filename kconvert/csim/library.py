@@ -139,7 +139,7 @@ def _check_values(value: Value, array: Array, outside: int, not_finite: int) -> 
     name, kind = value.producer.name, value.known_type()
     if not_finite:
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise InputError(f"input {name!r}: {not_finite} of {array.size} values are NaN or infinite, the first at {where}")
+        raise InputError(f"input {name!r}: {not_finite} of {array.size} values are NaN or infinite, first at {where}")
     if outside:
         warnings.warn(
             f"input {name!r}: {outside} of {array.size} values are outside the range [{kind.min:g}, {kind.max:g}] of its "

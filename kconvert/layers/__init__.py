@@ -2,7 +2,16 @@
 
 from kconvert.layers.activations import Relu, Softmax, TableActivation
 from kconvert.layers.base import Constant, Node, Value, identifier
-from kconvert.layers.core import BatchNormalization, Dense, Identity, Input, Reshape, View, Weighted, ZeroPadding
+from kconvert.layers.core import (
+    BatchNormalization,
+    Dense,
+    Identity,
+    Input,
+    Reshape,
+    View,
+    Weighted,
+    ZeroPadding,
+)
 from kconvert.layers.merge import Add, Concatenate
 from kconvert.layers.windows import Conv, DepthwiseConv, Pool, Window
 

@@ -90,7 +90,7 @@ def table_of(function: Callable[[np.ndarray], np.ndarray], index: FixedType) -> 
     raw = np.arange(1 << index.width, dtype=np.int64)
     if index.signed:
         raw = np.where(raw > index.raw_max, raw - (1 << index.width), raw)
-    return function(index.from_raw(raw))
+    return np.asarray(function(index.from_raw(raw)))
 
 
 def check_table_size(node: Node, size: int) -> None:
@@ -127,7 +127,10 @@ class TableActivation(Node):
     kernel = "nnet_activation.h"
     absorbs = True
 
-    functions: ClassVar[Mapping[str, Callable[[np.ndarray], np.ndarray]]] = {"sigmoid": _sigmoid, "tanh": np.tanh}
+    functions: ClassVar[Mapping[str, Callable[[np.ndarray], np.ndarray]]] = {
+        "sigmoid": _sigmoid,
+        "tanh": np.tanh,
+    }
 
     def default_type(self, role: str, default: FixedType) -> FixedType | None:
         """Tables are finer than the default type by default."""

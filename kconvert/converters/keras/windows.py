@@ -34,7 +34,7 @@ def conv(layer: LayerSpec, inputs: list[Value]) -> Node:
     channels = inputs[0].shape[-1]
     if kernel.shape[-2] != channels:
         raise ModelError(
-            f"layer {layer.name!r}: its kernel {kernel.shape} reads {kernel.shape[-2]} channels, its input has {channels}"
+            f"layer {layer.name!r}: kernel {kernel.shape} is for {kernel.shape[-2]} channels, not {channels}"
         )
     kernel = kernel.reshape(*window.size, *kernel.shape[-2:])
     return Conv(name=layer.name, weight=kernel, bias=bias, window=window, activation=activation(layer))

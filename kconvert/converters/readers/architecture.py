@@ -233,9 +233,7 @@ def _calls(layer: Mapping[str, Any]) -> list[Any]:
     """Return the stored calls of a layer; a single Keras 2 call may come without the list around it."""
     calls = layer.get("inbound_nodes") or []
     if not isinstance(calls, list):
-        raise ModelError(
-            f"layer {_name(layer)!r}: inbound_nodes should be a list, not {type(calls).__name__}"
-        )
+        raise ModelError(f"layer {_name(layer)!r}: inbound_nodes should be a list, not {type(calls).__name__}")
     return [calls] if calls and _is_reference(calls[0]) else calls
 
 
@@ -261,8 +259,7 @@ def _tensors(value: object, layer: str) -> Iterator[TensorRef]:
         yield from _references(_mapping(value.get("config"), what).get("keras_history"), what)
     elif value is not None:
         raise UnsupportedLayerError(
-            f"layer {layer!r} is called on {_short(value)} besides its input tensors; "
-            "only calls on tensors convert"
+            f"layer {layer!r} is called on {_short(value)} besides its input tensors; only calls on tensors convert"
         )
 
 
@@ -286,8 +283,7 @@ def _check_options(options: object, layer: str) -> None:
     for key, value in _mapping(options, f"call options of layer {layer!r}").items():
         if _is_given(value):
             raise UnsupportedLayerError(
-                f"layer {layer!r} is called with {key}={_short(value)}; "
-                "only a call on its input tensors converts"
+                f"layer {layer!r} is called with {key}={_short(value)}; only a call on its input tensors converts"
             )
 
 
@@ -316,9 +312,7 @@ def _check_references(graph: Graph) -> None:
         uses += [(f"layer {node.spec.name!r}", call) for call in node.spec.calls]
         arity = len(node.graph.inputs) if node.graph else None
         if arity is not None and any(len(call) != arity for call in node.spec.calls):
-            raise ModelError(
-                f"nested model {node.spec.name!r} takes {arity} inputs; it is called on another number"
-            )
+            raise ModelError(f"nested model {node.spec.name!r} takes {arity} inputs; it is called on another number")
     for user, refs in uses:
         for ref in refs:
             source = known.get(ref.layer)
@@ -350,9 +344,7 @@ def flatten(graph: Graph) -> ModelSpec:
     names: set[str] = set()
     for layer in layers:
         if layer.name in names:
-            raise ModelError(
-                f"two layers are named {layer.name!r} once nested models are flattened; rename one"
-            )
+            raise ModelError(f"two layers are named {layer.name!r} once nested models are flattened; rename one")
         names.add(layer.name)
     return ModelSpec(graph.name, _in_order(layers), graph.inputs, outputs)
 

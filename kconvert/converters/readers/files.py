@@ -25,9 +25,7 @@ _HDF5 = (".h5", ".hdf5")
 _SIZE_FLOOR, _MAX_EXPANSION = 1 << 26, 1000
 
 
-def read_file(
-    path: str | os.PathLike[str], weights: str | os.PathLike[str] | None, *, allow_unsafe: bool
-) -> ModelSpec:
+def read_file(path: str | os.PathLike[str], weights: str | os.PathLike[str] | None, *, allow_unsafe: bool) -> ModelSpec:
     """Read a model file; arguments and errors as `kconvert.converters.readers.read_model`."""
     path = _existing(path)
     suffix = path.suffix.lower()

@@ -39,9 +39,7 @@ def read_live(model: Any) -> ModelSpec:
     try:
         raw = json.loads(model.to_json())
     except Exception as error:  # of get_config() of the user's own layers, which may fail in any way
-        raise ModelError(
-            f"model {model.name!r} cannot describe itself: to_json() raises {error!r}"
-        ) from error
+        raise ModelError(f"model {model.name!r} cannot describe itself: to_json() raises {error!r}") from error
     graph = parse_model(raw)
     weights = dict(_weights(model, graph, ""))
     version = raw.get("keras_version") or getattr(sys.modules.get(bases["Model"]), "__version__", None)

@@ -99,9 +99,7 @@ class _Store:
             raise ModelError(f"{where} lies in another file; Keras writes no such files")
         size, stored = data.size * data.dtype.itemsize, data.id.get_storage_size()
         if size > max(_SIZE_FLOOR, _MAX_EXPANSION * stored) and not self.allow_unsafe:
-            raise ModelError(
-                f"{where} would unpack from {stored} to {size} bytes; allow_unsafe=True reads it anyway"
-            )
+            raise ModelError(f"{where} would unpack from {stored} to {size} bytes; allow_unsafe=True reads it anyway")
         if data.dtype.kind in "OSUM":
             raise ModelError(f"{where} holds {data.dtype} objects instead of numbers")
         return as_numbers(data[()], where, _text(data.attrs.get("dtype", "")))
@@ -176,8 +174,7 @@ def _matched(stored: dict[str, Weights], graph: Graph) -> dict[str, Weights]:
     if len(strange) == len(stored) == len(needy):
         return dict(zip(needy, stored.values(), strict=True))
     raise ModelError(
-        f"the weights belong to another model: they are for layers {_listed(strange)}, "
-        "which this one does not have"
+        f"the weights belong to another model: they are for layers {_listed(strange)}, which this one does not have"
     )
 
 
@@ -228,9 +225,7 @@ def _short(weight: str) -> str:
 # -- newer layout: a group per layer class
 
 
-def _by_class(
-    store: _Store, layers: Any, container: str, graph: Graph, prefix: str
-) -> Iterator[tuple[str, Weights]]:
+def _by_class(store: _Store, layers: Any, container: str, graph: Graph, prefix: str) -> Iterator[tuple[str, Weights]]:
     counts: dict[str, int] = {}
     groups = {key: store.group(layers, f"{key}/vars") for key in layers}
     by_name = {_text(group.attrs.get("name", "")): key for key, group in groups.items() if group is not None}
@@ -288,9 +283,7 @@ def with_weights(layer: LayerSpec, weights: Weights, hint: str) -> LayerSpec:
     """
     expected = expected_weights(layer)
     if expected and not weights:
-        raise ModelError(
-            f"layer {layer.name!r} ({layer.class_name}) needs {_listed(expected)} and has none; {hint}"
-        )
+        raise ModelError(f"layer {layer.name!r} ({layer.class_name}) needs {_listed(expected)} and has none; {hint}")
     if expected is not None:
         if len(expected) != len(weights):
             raise ModelError(
