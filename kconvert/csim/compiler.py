@@ -46,7 +46,7 @@ def find_compiler() -> list[str]:
         if shutil.which(name):
             return [name]
     raise CompileError(
-        "no C++ compiler found, and compile() needs one: install g++ (Debian and Ubuntu: 'apt-get install g++', Fedora: "
+        "no C++ compiler found, and compile() needs one: install g++ (Debian, Ubuntu: 'apt-get install g++', Fedora: "
         "'dnf install gcc-c++', macOS: 'xcode-select --install'), or name one in the environment variable CXX"
     )
 

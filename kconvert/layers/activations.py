@@ -104,7 +104,7 @@ def check_table_size(node: Node, size: int) -> None:
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+    return np.asarray(1 / (1 + np.exp(-x)))
 
 
 @dataclass(eq=False, kw_only=True)
