@@ -209,6 +209,7 @@ class Firmware:
             ports_out=self.ports_out,
             steps=self.steps,
             constants=self.constants,
+            scratch=max((n.scratch for n in self.computed), default=0),
         )
 
 

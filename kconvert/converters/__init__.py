@@ -184,6 +184,8 @@ def _add_call(model: HLSModel, values: dict[TensorRef, Value], layer: LayerSpec,
         return False
     inputs = [values[ref] for ref in refs]
     node = read_layer(layer, inputs)
+    if number:  # a layer called again: other inputs, same weights and settings
+        node.name = f"{layer.name}:{number}"
     try:
         values[TensorRef(layer.name, number)] = model.add(node, *inputs)
     except ValueError as error:

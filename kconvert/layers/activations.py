@@ -208,6 +208,11 @@ class Softmax(Node):
         return self.output.size // self.classes
 
     @property
+    def scratch(self) -> int:
+        """The exponentials of one position."""
+        return self.classes
+
+    @property
     def difference_type(self) -> FixedType:
         """Exact type of max(x) - x."""
         source = self.in_type()

@@ -124,6 +124,11 @@ class Node:
         """Return the arrays the layer needs in hardware, by role."""
         return {}
 
+    @property
+    def scratch(self) -> int:
+        """Elements its kernel keeps beside its input and output, such as a window and its accumulators."""
+        return 0
+
     def check(self) -> None:
         """Raise :class:`ConfigError` if settings contradict each other or the layer's shape."""
 

@@ -73,6 +73,11 @@ class Weighted(Node):
         """Number of outputs of one application of the matrix."""
         return int(self.weight.shape[-1])
 
+    @property
+    def scratch(self) -> int:
+        """What the matrix is applied to, and the accumulators."""
+        return self.fan_in + self.fan_out
+
     def scale_outputs(self, scale: np.ndarray, shift: np.ndarray) -> None:
         """Fold ``y * scale + shift`` (one factor per output channel) into weights and bias."""
         self.weight = self.weight * scale

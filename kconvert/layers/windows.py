@@ -93,6 +93,11 @@ class DepthwiseConv(Conv):
     template = "depthwise_conv"
     kernel = "nnet_conv.h"
 
+    @property
+    def scratch(self) -> int:
+        """The window over all channels."""
+        return self.fan_in * self.image_in[2]
+
 
 @dataclass(eq=False, kw_only=True)
 class Pool(Node):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,15 +12,17 @@ import numpy.typing as npt
 
 from kconvert.converters import build_model, read_model
 from kconvert.converters.readers.live import is_keras_model
-from kconvert.errors import InputError, ModelError
+from kconvert.errors import ModelError
 from kconvert.layers import Input, Node, Value, Weighted
 from kconvert.model import HLSModel
 from kconvert.optimizers import PIPELINE, split_activations
+from kconvert.profiling.inputs import input_arrays
 
 if TYPE_CHECKING:
     from kconvert.model import Arrays
 
 Array = npt.NDArray[Any]
+Function = Callable[..., Any]
 
 BATCH = 1024
 """Samples computed at once: bounds the memory taken besides the result."""
@@ -72,43 +74,44 @@ def require_live(model: Any) -> None:
 
 
 def keras_outputs(model: Any, X: Arrays, wanted: Iterable[str]) -> dict[str, Array]:
-    """Return Keras' value of the tensors called `wanted`; names that the model does not have are left out.
+    """Return Keras' value of the tensors called `wanted`; a name that the model does not have is left out.
 
-    Every tensor has a name here, also those that vanish in hardware.
+    Every tensor has a name here, also one that vanishes in hardware.
     """
     graph = build_model(read_model(model))
     fused = {id(n.activation): n for n in graph if isinstance(n, Weighted) and n.activation is not None}
-    # Splitting the activations is all that gives names; from here on a node is one Keras layer or one activation.
+    # With the activations split off, a node is one call of a Keras layer or the activation inside of one.
     graph.run((split_activations,), final=False)
     live = dict(_live_layers(model))
-    functions = {}
+    functions: dict[Node, Function] = {}
     for node in graph:
         if id(node) in fused:
-            functions[node.name] = _activation_of(live[fused[id(node)].layer])
+            functions[node] = _activation_of(live[fused[id(node)].layer])
         elif not isinstance(node, Input):
-            functions[node.name] = _layer_of(live[node.layer], node)
-    names = [name for name in wanted if name in functions]
-    arrays = input_arrays(graph.inputs, X)
-    found = {name: np.empty((0, *graph[name].output.shape), np.float32) for name in names}
-    batches = [
-        _run(graph, functions, [a[start : start + BATCH] for a in arrays], names)
-        for start in range(0, len(arrays[0]), BATCH)
-    ]
-    return {name: np.concatenate([b[name] for b in batches]) if batches else found[name] for name in names}
+            functions[node] = _layer_of(live[node.layer], node)
+    known = {node.name: node.output for node in functions}
+    values = {name: known[name] for name in wanted if name in known}
+    # Keras rounds floats to the type it computes in, but takes integers for indices.
+    arrays = [a if a.dtype.kind == "f" else a.astype(np.float32) for a in input_arrays(graph.inputs, X)]
+    found: dict[str, list[Array]] = {name: [] for name in values}
+    for start in range(0, len(arrays[0]), BATCH):
+        tensors = _run(graph.inputs, [a[start : start + BATCH] for a in arrays], functions)
+        for name, value in values.items():
+            found[name].append(_numpy(tensors[value]))
+    empty = {name: np.empty((0, *value.shape), np.float32) for name, value in values.items()}
+    return {name: np.concatenate(parts) if parts else empty[name] for name, parts in found.items()}
 
 
-def _run(
-    graph: HLSModel, functions: Mapping[str, Callable[..., Array]], arrays: Sequence[Array], names: Iterable[str]
-) -> dict[str, Array]:
-    values = {value: array for value, array in zip(graph.inputs, arrays, strict=True)}
-    for node in graph:
-        if node.name in functions:
-            values[node.output] = functions[node.name](*(values[v] for v in node.inputs))
-    return {name: values[graph[name].output] for name in names}
+def _run(inputs: list[Value], arrays: list[Array], functions: Mapping[Node, Function]) -> dict[Value, Any]:
+    """Return the tensor of every value of the graph for one batch."""
+    tensors: dict[Value, Any] = dict(zip(inputs, arrays, strict=True))
+    for node, function in functions.items():
+        tensors[node.output] = function(*(tensors[v] for v in node.inputs))
+    return tensors
 
 
-def _live_layers(model: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Yield the layers of a model by the name the neutral form gives them."""
+def _live_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the layers of a model by the names the neutral form gives them."""
     for layer in model.layers:
         if is_keras_model(layer):
             yield from _live_layers(layer, f"{prefix}{layer.name}/")
@@ -116,33 +119,36 @@ def _live_layers(model: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield prefix + layer.name, layer
 
 
-def _layer_of(layer: Any, node: Node) -> Callable[..., Array]:
-    """Return a function that computes the layer without its activation, by a copy of it."""
-    changes = {"activation": "linear"} if isinstance(node, Weighted) else {}
-    copy = _copy(layer, changes)
-    # The only layers that are called on a list; one of them may hold a single tensor.
-    joins = any(c.__name__ in ("Merge", "_Merge") for c in type(layer).__mro__)
+def _layer_of(layer: Any, node: Node) -> Function:
+    """Return a function that computes a layer, without its activation, by a copy of it."""
+    copy = _copy(layer, {"activation": "linear"} if isinstance(node, Weighted) else {})
     options = {"training": False} if "training" in inspect.signature(layer.call).parameters else {}
+    # Keras calls merging layers, and no others, on a list, even on a list of one.
+    merges = any(base.__name__ in ("Merge", "_Merge") for base in type(layer).__mro__)
 
-    def call(*inputs: Array) -> Array:
-        return _numpy(copy(list(inputs) if joins else inputs[0], **options))
+    def call(*tensors: Any) -> Any:
+        return copy(list(tensors) if merges else tensors[0], **options)
 
-    call(*(np.zeros((1, *v.shape), np.float32) for v in node.inputs))  # makes the weights to be set
+    call(*(np.zeros((1, *value.shape), np.float32) for value in node.inputs))  # makes the weights to be set
     copy.set_weights(layer.get_weights())
     return call
 
 
-def _activation_of(layer: Any) -> Callable[..., Array]:
-    """Return a function that computes the activation inside a layer: a function, or itself a layer."""
-    function = layer.activation
-    if hasattr(function, "get_config"):
-        function = _copy(function, {})
-    tensor = _tensor_function(layer)
-    return lambda x: _numpy(function(tensor(x)))
+def _activation_of(layer: Any) -> Function:
+    """Return the activation inside a layer: a function, or a copy of what is itself a layer."""
+    activation: Function = layer.activation
+    return _copy(activation, {}) if hasattr(activation, "get_config") else activation
 
 
 def _copy(layer: Any, changes: Mapping[str, Any]) -> Any:
     try:
         return type(layer).from_config({**layer.get_config(), **changes})
     except Exception as error:  # of the user's own layers, which may fail in any way
-        raise ModelError(f"layer {layer.name!r} cannot be copied: from_config(get_config()) raises {error!r}") from error
+        name = getattr(layer, "name", type(layer).__name__)
+        raise ModelError(f"layer {name!r} cannot be copied: from_config(get_config()) raises {error!r}") from error
+
+
+def _numpy(tensor: Any) -> Array:
+    if hasattr(tensor, "detach"):  # PyTorch's tensors remember how they were made, and may be on a GPU
+        tensor = tensor.detach().cpu()
+    return np.asarray(tensor)

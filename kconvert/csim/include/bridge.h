@@ -50,6 +50,10 @@ template <class T, unsigned long N> constexpr constant constant_of(T (&array)[N]
             }};
 }
 
+// Room for a layer's own arrays of `elements` packs: a window in the input's lanes, its copy in lanes of 64 bits, and
+// accumulators of up to 128.
+constexpr unsigned long scratch_bytes(unsigned long elements) { return 32ul * lanes * elements; }
+
 // ---- batches --------------------------------------------------------------------------------------------------------------------
 
 struct input_report {
@@ -132,9 +136,7 @@ template <class FIRMWARE, class REAL> void work(batch<REAL>& todo) {
 template <class FIRMWARE, class REAL> int run(batch<REAL>& todo, int threads) {
     constexpr unsigned long margin = 1ul << 20;
     constexpr unsigned long inline_limit = 4ul << 20;  // half of what a thread usually has
-    // A layer keeps its window and accumulators beside the tensors, in lanes of up to eight times their width. Only what
-    // is used of a stack becomes memory.
-    constexpr unsigned long stack = (10 * FIRMWARE::bytes + margin + 0xffff) & ~0xfffful;
+    constexpr unsigned long stack = (FIRMWARE::bytes + margin + 0xffff) & ~0xfffful;
     const long shares = (todo.samples + 8 * lanes - 1) / (8 * lanes);
     if (threads > shares) threads = int(shares);
     if (threads <= 1 && stack <= inline_limit) {

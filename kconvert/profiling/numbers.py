@@ -1,0 +1,240 @@
+"""The numbers behind the figures, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kconvert.converters import build_model, read_model
+from kconvert.errors import InputError
+from kconvert.layers import Input, Value
+from kconvert.model import HLSModel
+from kconvert.optimizers import PIPELINE
+from kconvert.profiling.inputs import input_arrays
+from kconvert.profiling.keras_outputs import keras_outputs, require_live, traced
+from kconvert.types import FixedType
+
+if TYPE_CHECKING:
+    from kconvert.model import Arrays
+
+Array = npt.NDArray[Any]
+Row = dict[str, Any]
+
+
+# ***** Keras against hardware *****
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One tensor, as Keras and as the hardware compute it; both arrays are [n, ...].
+
+    Attributes:
+        layer: Its name in ``trace``.
+        folded: Name of the layer whose arithmetic was folded into it, if any: the numbers are those after both.
+        type: Type of the elements in hardware.
+    """
+
+    layer: str
+    folded: str | None
+    type: FixedType
+    keras: Array
+    hls: Array
+
+    @property
+    def label(self) -> str:
+        """Name for a figure."""
+        return self.layer if self.folded is None else f"{self.folded} + {self.layer}"
+
+    @property
+    def difference(self) -> Array:
+        """hls - Keras."""
+        return np.asarray(self.hls - self.keras.astype(np.float64))
+
+
+def comparisons(keras_model: Any, hls_model: HLSModel, X: Arrays) -> list[Comparison]:
+    """Return every tensor of ``hls_model.trace(X)`` beside Keras' own, in network order.
+
+    Raises:
+        InputError: the two are not the same network, or `X` does not fit.
+    """
+    require_live(keras_model)
+    hls = hls_model.trace(X)
+    values = traced(hls_model)
+    keras = keras_outputs(keras_model, X, hls)
+    for name, array in hls.items():
+        other = keras[name].shape if name in keras else None
+        if other != array.shape:
+            what = "has no such layer" if other is None else f"makes {other[1:]} of it"
+            raise InputError(
+                f"layer {name!r} of the hls model has shape {array.shape[1:]}, the Keras model {what}: "
+                "give the model that was converted"
+            )
+    return [
+        Comparison(name, _folded(name, values[name]), values[name].known_type(), keras[name], hls[name]) for name in hls
+    ]
+
+
+def _folded(name: str, value: Value) -> str | None:
+    """Return the layer that computes `value` where its own output exists no more."""
+    own = value.producer.name
+    return own if own not in value.names and name == value.names[0] else None
+
+
+def compare_table(keras_model: Any, hls_model: HLSModel, X: Arrays) -> list[Row]:
+    """Return how far the hardware is from Keras, one row per tensor of ``hls_model.trace(X)`` in network order.
+
+    Args:
+        keras_model: The live model that was converted.
+        hls_model: The compiled conversion of it.
+        X: Samples as for :meth:`HLSModel.predict`.
+
+    Returns:
+        Rows with ``layer``, ``folded`` (the layer folded into it, or None), ``type`` (as text), ``max_abs_diff``,
+        ``rms_diff``, ``max_abs_keras`` and ``relative_norm`` (the norm of the difference over that of Keras' values).
+
+    Raises:
+        KConvertError: the models are not the same network or not ready, or `X` does not fit.
+    """
+    return [_compare_row(c) for c in comparisons(keras_model, hls_model, X)]
+
+
+def _compare_row(pair: Comparison) -> Row:
+    difference = np.abs(pair.difference)
+    return {
+        "layer": pair.layer,
+        "folded": pair.folded,
+        "type": str(pair.type),
+        "max_abs_diff": float(difference.max(initial=0)),
+        "rms_diff": float(np.sqrt(np.mean(difference**2))) if difference.size else 0.0,
+        "max_abs_keras": float(np.abs(pair.keras).max(initial=0)),
+        "relative_norm": relative_norm(pair),
+    }
+
+
+def relative_norm(pair: Comparison) -> float:
+    """Return the Euclidean norm of the difference over that of Keras' values."""
+    norm = float(np.linalg.norm(pair.keras.astype(np.float64)))
+    difference = float(np.linalg.norm(pair.difference))
+    return difference / norm if norm else float(difference and np.inf)
+
+
+# ***** ranges of values *****
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """The values of a weight array or a layer's output.
+
+    Attributes:
+        layer: Name of the layer, for outputs as in ``trace``.
+        role: ``"weight"``, ``"bias"``, ...; ``"result"`` for the output.
+        type: Type in hardware; None where there is no hls model.
+        fixed: The values in hardware.
+        exact: The floats they stand for.
+    """
+
+    layer: str
+    role: str
+    type: FixedType | None
+    fixed: Array | None
+    exact: Array | None
+
+
+def weight_tensors(model: Any, hls_model: HLSModel | None) -> Iterator[Tensor]:
+    """Yield the trained arrays in network order, batch normalisations folded into them."""
+    for node in _graph(model, hls_model):
+        for role, constant in node.constants().items():
+            if role in node.roles and not role.endswith("table"):
+                values = np.asarray(constant.values, dtype=np.float64)
+                kind = constant.type if hls_model else None
+                yield Tensor(node.name, role, kind, kind.quantize(values) if kind else None, values)
+
+
+def activation_tensors(model: Any, hls_model: HLSModel | None, X: Arrays) -> Iterator[Tensor]:
+    """Yield the inputs and the output of every layer in network order."""
+    graph = _graph(model, hls_model)
+    inputs = dict(zip([v.producer.name for v in graph.inputs], input_arrays(graph.inputs, X), strict=True))
+    fixed = hls_model.trace(X) if hls_model else {}
+    exact = keras_outputs(model, X, traced(graph)) if model is not None else {}
+    for node in graph:
+        kind = node.output.known_type() if hls_model else None
+        if isinstance(node, Input):
+            given = inputs[node.name]
+            yield Tensor(node.name, "result", kind, kind.quantize(given) if kind else None, given)
+            continue
+        for name in node.output.names:
+            yield Tensor(name, "result", kind, fixed.get(name), exact.get(name))
+
+
+def _graph(model: Any, hls_model: HLSModel | None) -> HLSModel:
+    """Return the graph to go through: the hls model, or that of Keras' model under the default settings."""
+    if hls_model is not None:
+        return hls_model
+    graph = build_model(read_model(model))
+    graph.run(PIPELINE)
+    return graph
+
+
+def check_given(model: Any, hls_model: HLSModel | None) -> None:
+    """Raise a :class:`KConvertError` unless there is a model to look at."""
+    if hls_model is None and model is None:
+        raise InputError("give model=, hls_model= or both")
+    if hls_model is not None and not isinstance(hls_model, HLSModel):
+        raise InputError(f"hls_model= is a {type(hls_model).__name__}, not what convert_from_keras_model returned")
+    if model is not None:
+        require_live(model)
+
+
+def magnitudes(values: Array) -> Array:
+    """Return log2 of the magnitudes that are not zero."""
+    flat = np.abs(np.asarray(values, dtype=np.float64)).ravel()
+    return np.asarray(np.log2(flat[flat > 0]))
+
+
+def numerical_table(
+    model: Any = None, hls_model: HLSModel | None = None, X: Arrays | None = None
+) -> list[Row]:
+    """Return the range of every weight array and, with `X`, of every layer's output, in network order.
+
+    Args:
+        model: The live Keras model, for the float values.
+        hls_model: The conversion of it, for the values in hardware; compiled if `X` is given.
+        X: Samples as for :meth:`HLSModel.predict`.
+
+    Returns:
+        Rows with ``layer``, ``role`` (``"weight"``, ..., ``"result"`` for the output), ``type`` (as text, None without
+        `hls_model`), ``values`` (``"float"`` or ``"fixed"``), ``count``, ``zeros``, and of the magnitudes that are not
+        zero ``smallest``, ``lower_quartile``, ``median``, ``upper_quartile``, ``largest`` (0 where there are none).
+
+    Raises:
+        KConvertError: a model is missing or not ready, or `X` does not fit.
+    """
+    check_given(model, hls_model)
+    tensors = list(weight_tensors(model, hls_model))
+    if X is not None:
+        tensors += activation_tensors(model, hls_model, X)
+    return [
+        _range_row(tensor, kind, values)
+        for tensor in tensors
+        for kind, values in (("float", tensor.exact), ("fixed", tensor.fixed))
+        if values is not None
+    ]
+
+
+def _range_row(tensor: Tensor, kind: str, values: Array) -> Row:
+    logs = magnitudes(values)
+    quartiles = np.exp2(np.quantile(logs, (0, 0.25, 0.5, 0.75, 1))) if logs.size else np.zeros(5)
+    names = ("smallest", "lower_quartile", "median", "upper_quartile", "largest")
+    return {
+        "layer": tensor.layer,
+        "role": tensor.role,
+        "type": tensor.type and str(tensor.type),
+        "values": kind,
+        "count": values.size,
+        "zeros": values.size - logs.size,
+        **dict(zip(names, quartiles.tolist(), strict=True)),
+    }

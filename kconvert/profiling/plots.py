@@ -1,0 +1,421 @@
+"""Figures. They are made without pyplot: nothing is shown, no window opens, no global state is touched.
+
+Show one in a notebook by making it the last value of a cell; save it with ``figure.savefig("name.png")``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kconvert.errors import InputError, MissingPackageError, did_you_mean
+from kconvert.model import HLSModel
+from kconvert.profiling import numbers
+from kconvert.types import FixedType
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from kconvert.model import Arrays
+
+Array = npt.NDArray[Any]
+
+# Colours that stay apart for colour-blind readers and in grey (Okabe and Ito).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+SHADE = "#E3EBD8"
+# Names come from the model's author: neither mathtext nor TeX may read them.
+PLAIN: dict[str, Any] = {"parse_math": False, "usetex": False}
+ROW = 0.42
+"""Height of one row in inches."""
+
+
+def _import(module: str, package: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(f"figures need {package}, which is not installed: pip install {package}") from error
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure: Figure = _import("matplotlib.figure", "matplotlib").Figure(figsize=(width, height), layout="constrained")
+    return figure
+
+
+def _choose(value: str, allowed: Iterable[str], what: str) -> None:
+    if value not in allowed:
+        raise InputError(f"unknown {what} {value!r}; choose from {', '.join(allowed)}{did_you_mean(value, allowed)}")
+
+
+def label(name: str, length: int = 36) -> str:
+    """Return a name on one line of at most `length` characters, the middle left out."""
+    text = "".join(c if c.isprintable() else "\ufffd" for c in name)
+    half = (length - 1) // 2
+    return text if len(text) <= length else f"{text[:half]}\u2026{text[-half:]}"
+
+
+def short(kind: FixedType) -> str:
+    """Return a type in the shorter spelling."""
+    return str(kind).replace("ap_", "").replace("AP_", "")
+
+
+def _rows(axes: Axes, names: Sequence[str], notes: Sequence[str]) -> None:
+    """Give the rows their names on the left and notes on the right; the first row is at the top."""
+    count = len(names)
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_yticks(range(count), [label(n) for n in names], **PLAIN)
+    axes.tick_params("y", length=0)
+    for row, note in enumerate(notes):
+        axes.text(
+            1.01, row, note, transform=axes.get_yaxis_transform(), va="center", size="x-small", color="#555555", **PLAIN
+        )
+    for row in range(1, count):
+        axes.axhline(row - 0.5, color="#DDDDDD", linewidth=0.6, zorder=0.5)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _powers_of_two(axes: Axes) -> None:
+    """Label an axis that holds log2 of the values."""
+    ticker = _import("matplotlib.ticker", "matplotlib")
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=10, integer=True))
+    axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"$2^{{{x:.0f}}}$"))
+
+
+def _legend(axes: Axes, names: Iterable[str], **options: Any) -> None:
+    """Put a legend above the axes, with patches of the series' colours."""
+    patches = _import("matplotlib.patches", "matplotlib")
+    handles = [patches.Patch(color=colour, label=label(n)) for n, colour in zip(names, _colours(), strict=False)]
+    _plain_legend(axes, [*handles, *options.pop("extra", [])], loc="lower left", bbox_to_anchor=(0, 1), **options)
+
+
+def _plain_legend(axes: Axes, handles: Sequence[Any], **options: Any) -> Any:
+    legend = axes.legend(handles=handles, frameon=False, **options)
+    for text in [*legend.get_texts(), legend.get_title()]:
+        text.set(**PLAIN)
+    return legend
+
+
+def _colours() -> Iterable[str]:
+    while True:
+        yield from COLOURS
+
+
+# ***** drawing distributions *****
+
+
+def _box(axes: Axes, centre: float, height: float, values: Array, colour: str, lowest: float = 0) -> None:
+    """Quartiles as a box, the median as a line in it, the quantile `lowest` and the largest value as whiskers."""
+    low, first, median, third, high = np.quantile(values, (lowest, 0.25, 0.5, 0.75, 1))
+    axes.hlines(centre, low, high, color=colour, linewidth=1)
+    axes.vlines([low, high], centre - height / 4, centre + height / 4, color=colour, linewidth=1)
+    axes.barh(centre, third - first, height, left=first, color=colour, alpha=0.75, edgecolor=colour)
+    axes.vlines(median, centre - height / 2, centre + height / 2, color="white", linewidth=1.5)
+
+
+def _density(values: Array, smooth: bool) -> tuple[Array, Array]:
+    """Return a histogram scaled to a largest value of 1, and the middles of its bins."""
+    low, high = float(values.min()), float(values.max())
+    counts, edges = np.histogram(values, bins=40, range=(low - 0.5, high + 0.5))
+    heights = counts.astype(float)
+    if smooth:
+        bell = np.exp(-0.5 * (np.arange(-4, 5) / 1.5) ** 2)
+        heights = np.convolve(heights, bell, mode="same")
+    return (edges[:-1] + edges[1:]) / 2, heights / heights.max()
+
+
+def _violin(axes: Axes, centre: float, height: float, values: Array, colour: str) -> None:
+    middles, heights = _density(values, smooth=True)
+    half = heights * height / 2
+    axes.fill_between(middles, centre - half, centre + half, color=colour, alpha=0.75, linewidth=0)
+
+
+def _histogram(axes: Axes, centre: float, height: float, values: Array, colour: str) -> None:
+    middles, heights = _density(values, smooth=False)
+    base = centre + height / 2  # rows are counted downwards
+    axes.fill_between(middles, base, base - heights * height, step="mid", color=colour, alpha=0.75, linewidth=0)
+
+
+Draw = Callable[["Axes", float, float, Array, str], None]
+_DISTRIBUTIONS: Mapping[str, Draw] = {"boxplot": _box, "violinplot": _violin, "histogram": _histogram}
+_MEANING = {"boxplot": "box: quartiles, whiskers: smallest and largest", "violinplot": "density", "histogram": "counts"}
+
+
+def _slots(row: int, count: int) -> list[tuple[float, float]]:
+    """Return (centre, height) for each of `count` series in a row."""
+    height = 0.8 / count
+    return [(row - 0.4 + height * (i + 0.5), height * 0.85) for i in range(count)]
+
+
+# ***** Keras against hardware *****
+
+
+def compare(
+    keras_model: Any, hls_model: HLSModel | Mapping[str, HLSModel], X: Arrays, plot_type: str = "dist_diff"
+) -> Figure:
+    """Draw how far the hardware is from Keras, layer by layer in network order.
+
+    Args:
+        keras_model: The live model that was converted.
+        hls_model: The compiled conversion of it, or several as a dict by the name to show them under.
+        X: Samples as for :meth:`HLSModel.predict`.
+        plot_type: ``"dist_diff"``: distribution of the absolute differences. ``"norm_diff"``: norm of the differences
+            over that of Keras' values.
+
+    Returns:
+        A figure with one axes; the type of each tensor (of the first hls model) stands on the right.
+
+    Raises:
+        InputError: `plot_type` is unknown, the models are not the same network, or `X` does not fit.
+        MissingPackageError: matplotlib is not installed.
+    """
+    _choose(plot_type, ("dist_diff", "norm_diff"), "plot_type")
+    models = hls_model if isinstance(hls_model, Mapping) else {"hls": hls_model}
+    if not models:
+        raise InputError("hls_model= is an empty dict; give at least one converted model")
+    series = {name: {c.layer: c for c in numbers.comparisons(keras_model, m, X)} for name, m in models.items()}
+    first = next(iter(series.values()))
+    figure = _figure(9, 1.3 + ROW * len(first) * max(1, 0.5 * len(models)))
+    axes = figure.subplots()
+    draw = _differences if plot_type == "dist_diff" else _norms
+    for row, name in enumerate(first):
+        pairs = [found.get(name) for found in series.values()]
+        for pair, (centre, height), colour in zip(pairs, _slots(row, len(pairs)), _colours(), strict=False):
+            if pair is not None:
+                draw(axes, centre, height, pair, colour)
+    _rows(axes, [c.label for c in first.values()], [short(c.type) for c in first.values()])
+    axes.set_xscale("log")
+    axes.grid(axis="x", color="#EEEEEE")
+    axes.set_axisbelow(True)
+    if len(models) > 1:
+        _legend(axes, models, ncols=min(len(models), 3))
+    return figure
+
+
+def _differences(axes: Axes, centre: float, height: float, pair: numbers.Comparison, colour: str) -> None:
+    axes.set_xlabel("|hls \u2212 Keras|   (box: quartiles, whiskers: 1 % and largest, zeros left out)")
+    difference = np.abs(pair.difference)
+    difference = difference[difference > 0]
+    if difference.size:
+        _box(axes, centre, height, difference, colour, lowest=0.01)
+    else:
+        _exact(axes, centre, colour)
+
+
+def _norms(axes: Axes, centre: float, height: float, pair: numbers.Comparison, colour: str) -> None:
+    axes.set_xlabel("\u2016hls \u2212 Keras\u2016 / \u2016Keras\u2016")
+    norm = numbers.relative_norm(pair)
+    if norm and np.isfinite(norm):
+        axes.plot(norm, centre, "o", color=colour)
+    else:
+        _exact(axes, centre, colour)
+
+
+def _exact(axes: Axes, centre: float, colour: str) -> None:
+    axes.text(0.02, centre, "equal", transform=axes.get_yaxis_transform(), va="center", size="x-small", color=colour)
+
+
+# ***** ranges of values *****
+
+
+def numerical(
+    model: Any = None, hls_model: HLSModel | None = None, X: Arrays | None = None, plot: str = "boxplot"
+) -> Figure:
+    """Draw the magnitudes of weights and, with `X`, of layer outputs over what their types can hold.
+
+    Every row is one array; behind it the range of its type is shaded, from the smallest step to the largest value.
+    What lies to the left of the shade is rounded to zero, what lies to the right saturates or wraps.
+
+    Args:
+        model: The live Keras model, for the float values.
+        hls_model: The conversion of it, for types and the values in hardware; compiled if `X` is given.
+        X: Samples as for :meth:`HLSModel.predict`.
+        plot: ``"boxplot"``, ``"violinplot"`` or ``"histogram"``.
+
+    Returns:
+        A figure with one axes for the weights and, with `X`, a second for inputs and layer outputs.
+
+    Raises:
+        KConvertError: a model is missing or not ready, `X` does not fit, or `plot` is unknown.
+        MissingPackageError: matplotlib is not installed.
+    """
+    _choose(plot, _DISTRIBUTIONS, "plot")
+    numbers.check_given(model, hls_model)
+    panels = [("Weights", list(numbers.weight_tensors(model, hls_model)))]
+    if X is not None:
+        panels.append(("Inputs and outputs of the layers", list(numbers.activation_tensors(model, hls_model, X))))
+    rows = max(len(tensors) for _, tensors in panels)
+    figure = _figure(8 * len(panels), 1.5 + 1.2 * ROW * rows)
+    for axes, (title, tensors) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        axes.set_title(title, loc="left", pad=24)
+        _ranges(axes, tensors, plot)
+    return figure
+
+
+def _ranges(axes: Axes, tensors: Sequence[numbers.Tensor], plot: str) -> None:
+    draw = _DISTRIBUTIONS[plot]
+    for row, tensor in enumerate(tensors):
+        if tensor.type is not None:
+            low, high = np.log2([tensor.type.step, tensor.type.max])
+            axes.barh(row, high - low, 0.96, left=low, color=SHADE, zorder=0.4)
+        both = ((tensor.exact, COLOURS[0]), (tensor.fixed, COLOURS[1]))
+        given = [(values, colour) for values, colour in both if values is not None]
+        for (values, colour), (centre, height) in zip(given, _slots(row, len(given)), strict=True):
+            logs = numbers.magnitudes(values)
+            if logs.size:
+                draw(axes, centre, height, logs, colour)
+    names = [t.layer if t.role == "result" else f"{t.layer} \u00b7 {t.role}" for t in tensors]
+    _rows(axes, names, [short(t.type) if t.type else "" for t in tensors])
+    _powers_of_two(axes)
+    axes.set_xlabel(f"|value|   ({_MEANING[plot]}; zeros left out)")
+    patches = _import("matplotlib.patches", "matplotlib")
+    shade = [patches.Patch(color=SHADE, label="range of the type")] if any(t.type for t in tensors) else []
+    _legend(axes, ["float", "fixed point"], extra=shade, ncols=3)
+
+
+# ***** classifiers *****
+
+
+def roc(
+    y_true: npt.ArrayLike,
+    predictions: Mapping[str, npt.ArrayLike],
+    labels: Sequence[str] | None = None,
+    log: bool = True,
+) -> Figure:
+    """Draw background against signal efficiency, each class against the rest, for several models.
+
+    Args:
+        y_true: Class numbers [n], or one-hot [n, classes].
+        predictions: Scores [n, classes] by model name ([n] or [n, 1] of a binary classifier: the score of class 1).
+            The first is the reference, drawn solid.
+        labels: Names of the classes.
+        log: Logarithmic background efficiency.
+
+    Returns:
+        A figure with one axes: x is the signal efficiency (true positives), y the background efficiency (false
+        positives); the lower the curve, the better. The legends give the area under the curve of every class and
+        model in percent, and the mean over the classes.
+
+    Raises:
+        InputError: shapes do not fit, or a score is NaN or infinite.
+        MissingPackageError: matplotlib or scikit-learn is not installed.
+    """
+    scores = {name: _scores(name, given) for name, given in predictions.items()}
+    if not scores:
+        raise InputError("predictions= is empty; give at least one array of scores")
+    truth = _one_hot(y_true, scores)
+    names = _class_names(labels, truth.shape[1])
+    curves = {name: [_curve(truth[:, k], array[:, k]) for k in range(len(names))] for name, array in scores.items()}
+    figure = _figure(9.5, 6)
+    axes = figure.subplots()
+    colours = _class_colours(len(names))
+    for (_, found), dash in zip(curves.items(), _dashes(), strict=False):
+        for curve, colour in zip(found, colours, strict=True):
+            if curve is not None:
+                signal, background, _ = curve
+                axes.plot(signal, background, color=colour, linestyle=dash, linewidth=1.4)
+    axes.set(xlim=(0, 1), xlabel="signal efficiency", ylabel="background efficiency")
+    axes.set_ylim(0, 1)
+    if log:
+        axes.set_yscale("log")
+        rest = max(int(truth.shape[0] - truth[:, k].sum()) for k in range(len(names)))
+        axes.set_ylim(0.5 / max(rest, 1), 1)  # below one wrong sample there is nothing to see
+    axes.grid(color="#E5E5E5", linewidth=0.6)
+    axes.set_axisbelow(True)
+    _roc_legends(axes, names, colours, curves)
+    return figure
+
+
+Curve = tuple[Array, Array, float]
+
+
+def _curve(truth: Array, score: Array) -> Curve | None:
+    """Return (signal efficiency, background efficiency, area), or None where one of the two has no samples."""
+    if truth.all() or not truth.any():
+        return None
+    metrics = _import("sklearn.metrics", "scikit-learn")
+    background, signal, _ = metrics.roc_curve(truth, score)
+    return signal, background, float(metrics.auc(background, signal))
+
+
+def _scores(name: str, given: npt.ArrayLike) -> Array:
+    scores = np.asarray(given)
+    scores = scores[:, None] if scores.ndim == 1 else scores
+    if scores.ndim != 2 or scores.dtype.kind not in "fiub":
+        raise InputError(f"predictions[{name!r}]: expected scores [n, classes], got {scores.dtype} {scores.shape}")
+    bad = int(scores.size - np.isfinite(scores).sum())
+    if bad:
+        raise InputError(f"predictions[{name!r}]: {bad} of {scores.size} scores are NaN or infinite")
+    return scores
+
+
+def _one_hot(y_true: npt.ArrayLike, scores: Mapping[str, Array]) -> Array:
+    """Return the truth as bool [n, classes], checked against the shapes of the scores."""
+    truth = np.asarray(y_true)
+    reference = next(iter(scores))
+    samples, classes = scores[reference].shape
+    for name, array in scores.items():
+        if array.shape != (samples, classes):
+            raise InputError(
+                f"predictions[{name!r}] has shape {array.shape}, predictions[{reference!r}] {(samples, classes)}"
+            )
+    flat = truth.ndim == 1 or truth.shape[1:] == (1,)
+    if truth.shape[:1] != (samples,) or (not flat and truth.shape != (samples, classes)):
+        raise InputError(f"y_true has shape {truth.shape}, expected ({samples},) or {(samples, classes)}")
+    if not flat:
+        return np.asarray(truth > 0.5)
+    truth = truth.reshape(-1)
+    if classes == 1:
+        return np.asarray(truth > 0.5)[:, None]
+    if not np.isin(truth, np.arange(classes)).all():
+        raise InputError(f"y_true holds classes other than 0 to {classes - 1}, which the predictions have")
+    return np.asarray(truth[:, None] == np.arange(classes))
+
+
+def _class_names(labels: Sequence[str] | None, classes: int) -> list[str]:
+    if labels is None:
+        return [str(k) for k in range(classes)] if classes > 1 else ["1"]
+    if len(labels) != classes:
+        raise InputError(f"{len(labels)} labels for {classes} classes")
+    return [str(name) for name in labels]
+
+
+def _class_colours(count: int) -> list[Any]:
+    maps = _import("matplotlib", "matplotlib").colormaps
+    if count <= 10:
+        return [maps["tab10"](k) for k in range(count)]
+    return [maps["turbo"](k / (count - 1)) for k in range(count)]
+
+
+def _dashes() -> Iterable[Any]:
+    yield DASHES[0]
+    while True:
+        yield from DASHES[1:]
+
+
+def _roc_legends(
+    axes: Axes, names: Sequence[str], colours: Sequence[Any], curves: Mapping[str, Sequence[Curve | None]]
+) -> None:
+    """One legend for the models (line styles), one for the classes (colours)."""
+    lines = _import("matplotlib.lines", "matplotlib")
+    models = []
+    for (name, found), dash in zip(curves.items(), _dashes(), strict=False):
+        areas = [c[2] for c in found if c is not None]
+        mean = f"{100 * np.mean(areas):.2f}" if areas else "none"
+        models.append(lines.Line2D([], [], color="black", linestyle=dash, label=f"{label(name)}: {mean}"))
+    classes = []
+    for k, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        areas = [f"{100 * c[2]:.2f}" if (c := found[k]) else "none" for found in curves.values()]
+        classes.append(lines.Line2D([], [], color=colour, linewidth=3, label=f"{label(name, 20)}: {' / '.join(areas)}"))
+    options = {"loc": "upper left", "alignment": "left", "fontsize": "small", "title_fontsize": "small"}
+    first = _plain_legend(axes, models, title="Model: mean AUC in %", bbox_to_anchor=(1.01, 1), **options)
+    axes.add_artist(first)
+    below = 1 - 0.055 * (len(models) + 2)
+    columns = 1 + (len(classes) - 1) // 18
+    _plain_legend(
+        axes, classes, title="Class: AUC in % in that order", bbox_to_anchor=(1.01, below), ncols=columns, **options
+    )
