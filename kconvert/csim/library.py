@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import os
 import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +49,7 @@ class Library:
         self._steps = [step.node.output for step in firmware.steps]
         self._nodes = list(model.nodes)
         self._object = _load_copy(path)
+        weakref.finalize(self, _ctypes.dlclose, self._object._handle)  # a tuning loop loads hundreds
         for name in ("kconvert_run_float", "kconvert_run_double"):
             function = getattr(self._object, name)
             function.restype = ctypes.c_int

@@ -53,11 +53,13 @@ class Constant:
 
     values: np.ndarray
     type: FixedType
+    exact: np.ndarray | None = None
+    """The elements as integers in units of the type's last bit, where doubles cannot hold them."""
 
     @property
     def raw(self) -> np.ndarray:
         """The quantised elements as integers in units of the type's last bit, flattened in C order."""
-        return self.type.to_raw(np.asarray(self.values).ravel())
+        return self.type.to_raw(np.asarray(self.values).ravel()) if self.exact is None else self.exact
 
 
 def image(value: Value) -> tuple[int, int, int]:

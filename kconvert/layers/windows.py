@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from kconvert.layers.base import Constant, Node, image
+from kconvert.errors import ConfigError
+from kconvert.layers.base import MAX_WIDTH, Constant, Node, image
 from kconvert.layers.core import Weighted
 from kconvert.types import FixedType, Rounding, grow
 
@@ -151,6 +152,12 @@ class Pool(Node):
         bits = (self.window.area - 1).bit_length()
         mean = FixedType(source.width + bits, source.integer, source.signed, Rounding.RND)
         self.result_type = self.result_type or self.lossless(mean, "result")
+        if self.quotient_type.width + bits >= MAX_WIDTH:
+            raise ConfigError(
+                f"layer {self.name!r}: the mean of {self.window.area} elements needs {self.quotient_type.width} bits before "
+                f"it is rounded, and {MAX_WIDTH - 1 - bits} are the most; give {self.name!r} an accum and a result precision "
+                f"with fewer bits"
+            )
 
     @property
     def quotient_type(self) -> FixedType:
@@ -176,4 +183,4 @@ class Pool(Node):
         kind = self.reciprocal_type
         one = 1 << kind.fraction
         raw = [0, *(-(-one // n) for n in range(1, self.window.area + 1))]
-        return {"reciprocal": Constant(np.array([r / one for r in raw]), kind)}
+        return {"reciprocal": Constant(np.array([r / one for r in raw]), kind, np.array(raw, dtype=kind.raw_dtype))}

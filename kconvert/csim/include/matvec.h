@@ -104,6 +104,13 @@ public:
         else if constexpr (choose(false) == summing::wide) lay_out<summing::wide>(weight, longs_);
     }
 
+    matrix(const matrix&) = delete;
+    matrix& operator=(const matrix&) = delete;
+    ~matrix() {
+        delete[] words_;
+        delete[] longs_;
+    }
+
     // False if these weights are not small enough; nothing is written then.
     bool multiply(const X* x, const bias_t* bias, A* accum) const {
         if (in_words_ && choose(true) != summing::refused) {
