@@ -11,10 +11,9 @@
 #include <cstdint>
 #include <type_traits>
 
-#if defined(__GNUC__) && !defined(__clang__)
-// Packs wider than the machine's vectors are always inlined, so the calling convention GCC warns about is never used.
+// Packs wider than the machine's vectors stay within one translation unit, so the calling convention that GCC and Clang
+// warn about here does not matter.
 #pragma GCC diagnostic ignored "-Wpsabi"
-#endif
 
 #define CSIM_FN [[gnu::always_inline]] constexpr
 

@@ -21,6 +21,9 @@ template <class T> struct pack;
 
 template <class E> using lanes_of = typename vector_of<E, lanes>::type;
 
+// A value of every sample in work: a pack, or the plain number when samples are taken one by one.
+template <class T> using data = std::conditional_t<lanes == 1, T, pack<T>>;
+
 // ---- masks: the result of comparing packs ---------------------------------------------------------------------------------
 
 template <class E> struct mask {  // E: a signed integer, each lane 0 or -1
