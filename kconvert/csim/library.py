@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from kconvert.csim.compiler import cache_folder, compile_object
 from kconvert.errors import CompileError, InputError, PrecisionWarning
 from kconvert.firmware import Firmware, storage_of
+from kconvert.inputs import input_arrays
 from kconvert.layers import Input, Value
 
 if TYPE_CHECKING:
@@ -98,44 +98,13 @@ class Library:
 
     def _arrays(self, x: Arrays) -> list[Array]:
         """Return the inputs as C-contiguous arrays of one dtype, float32 or float64."""
-        given = self._in_order(x)
-        arrays = [_checked(value, array) for value, array in zip(self._inputs, given, strict=True)]
-        if len({len(a) for a in arrays}) > 1:
-            counts = ", ".join(f"{v.producer.name!r}: {len(a)}" for v, a in zip(self._inputs, arrays, strict=True))
-            raise InputError(f"the inputs have different numbers of samples ({counts})")
-        dtype = np.float32 if all(a.dtype == np.float32 for a in arrays) else np.float64
+        arrays = input_arrays(self._inputs, x)
+        dtype = np.float32 if all(_fits_float32(a.dtype) for a in arrays) else np.float64
         return [np.ascontiguousarray(a, dtype=dtype) for a in arrays]
 
-    def _in_order(self, x: Arrays) -> Sequence[Any]:
-        names = [v.producer.name for v in self._inputs]
-        if isinstance(x, Mapping):
-            if set(x) != set(names):
-                raise InputError(f"expected a dict with the inputs {names}, got {sorted(map(str, x))}")
-            return [x[name] for name in names]
-        if len(names) == 1:
-            only_one = isinstance(x, (list, tuple)) and len(x) == 1 and np.ndim(x[0]) == len(self._inputs[0].shape) + 1
-            return [x[0]] if only_one else [x]
-        if not isinstance(x, (list, tuple)) or len(x) != len(names):
-            what = f"{len(x)} of them" if isinstance(x, (list, tuple)) else type(x).__name__
-            raise InputError(f"the model has {len(names)} inputs {names}: give a list of arrays, got {what}")
-        return x
 
-
-def _checked(value: Value, given: Any) -> Array:
-    name = value.producer.name
-    try:
-        array = np.asarray(given)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"input {name!r}: cannot make an array of a {type(given).__name__}: {error}") from error
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"input {name!r}: dtype {array.dtype} is not real numbers")
-    if array.ndim == 1 and value.shape == (1,):
-        array = array[:, None]
-    if array.shape[1:] != value.shape or array.ndim == 0:
-        expected = ", ".join(map(str, ("n", *value.shape)))
-        raise InputError(f"input {name!r}: expected shape ({expected}), got {array.shape}")
-    small = array.dtype in (np.float16, np.float32) or (array.dtype.kind in "iub" and array.dtype.itemsize <= 2)
-    return array.astype(np.float32 if small else np.float64, copy=False)
+def _fits_float32(dtype: np.dtype[Any]) -> bool:
+    return dtype in (np.float16, np.float32) or (dtype.kind in "iub" and dtype.itemsize <= 2)
 
 
 def _check_values(value: Value, array: Array, outside: int, not_finite: int) -> None:
@@ -145,7 +114,7 @@ def _check_values(value: Value, array: Array, outside: int, not_finite: int) -> 
         raise InputError(f"input {name!r}: {not_finite} of {array.size} values are NaN or infinite, first at {where}")
     if outside:
         warnings.warn(
-            f"input {name!r}: {outside} of {array.size} values are outside the range [{kind.min:g}, {kind.max:g}] of its "
+            f"input {name!r}: {outside} of {array.size} values are outside [{kind.min:g}, {kind.max:g}], the range of its "
             f"type {kind}; scale them, or set LayerName → {name} → Precision → result",
             PrecisionWarning,
             stacklevel=5,

@@ -13,10 +13,10 @@ import numpy.typing as npt
 from kconvert.converters import build_model, read_model
 from kconvert.converters.readers.live import is_keras_model
 from kconvert.errors import ModelError
+from kconvert.inputs import input_arrays
 from kconvert.layers import Input, Node, Value, Weighted
 from kconvert.model import HLSModel
 from kconvert.optimizers import PIPELINE, split_activations
-from kconvert.profiling.inputs import input_arrays
 
 if TYPE_CHECKING:
     from kconvert.model import Arrays

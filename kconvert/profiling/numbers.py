@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from kconvert.converters import build_model, read_model
 from kconvert.errors import InputError
-from kconvert.layers import Input, Value
+from kconvert.inputs import input_arrays
+from kconvert.layers import Input, Node, Value
 from kconvert.model import HLSModel
 from kconvert.optimizers import PIPELINE
-from kconvert.profiling.inputs import input_arrays
 from kconvert.profiling.keras_outputs import keras_outputs, require_live, traced
 from kconvert.types import FixedType
 
@@ -34,7 +34,7 @@ class Comparison:
 
     Attributes:
         layer: Its name in ``trace``.
-        folded: Name of the layer whose arithmetic was folded into it, if any: the numbers are those after both.
+        folded: Name of the layer that computes it too, where this one was folded into that one's weights.
         type: Type of the elements in hardware.
     """
 
@@ -47,7 +47,7 @@ class Comparison:
     @property
     def label(self) -> str:
         """Name for a figure."""
-        return self.layer if self.folded is None else f"{self.folded} + {self.layer}"
+        return _label(self.layer, self.folded)
 
     @property
     def difference(self) -> Array:
@@ -62,6 +62,7 @@ def comparisons(keras_model: Any, hls_model: HLSModel, X: Arrays) -> list[Compar
         InputError: the two are not the same network, or `X` does not fit.
     """
     require_live(keras_model)
+    check_given(keras_model, hls_model)
     hls = hls_model.trace(X)
     values = traced(hls_model)
     keras = keras_outputs(keras_model, X, hls)
@@ -79,9 +80,13 @@ def comparisons(keras_model: Any, hls_model: HLSModel, X: Arrays) -> list[Compar
 
 
 def _folded(name: str, value: Value) -> str | None:
-    """Return the layer that computes `value` where its own output exists no more."""
+    """Return the layer that computes `value` if its own output exists no more and `name` is what took its place."""
     own = value.producer.name
     return own if own not in value.names and name == value.names[0] else None
+
+
+def _label(layer: str, folded: str | None) -> str:
+    return layer if folded is None else f"{folded} + {layer}"
 
 
 def compare_table(keras_model: Any, hls_model: HLSModel, X: Arrays) -> list[Row]:
@@ -93,7 +98,7 @@ def compare_table(keras_model: Any, hls_model: HLSModel, X: Arrays) -> list[Row]
         X: Samples as for :meth:`HLSModel.predict`.
 
     Returns:
-        Rows with ``layer``, ``folded`` (the layer folded into it, or None), ``type`` (as text), ``max_abs_diff``,
+        Rows with ``layer``, ``folded`` (the layer it was folded into, or None), ``type`` (as text), ``max_abs_diff``,
         ``rms_diff``, ``max_abs_keras`` and ``relative_norm`` (the norm of the difference over that of Keras' values).
 
     Raises:
@@ -131,6 +136,7 @@ class Tensor:
 
     Attributes:
         layer: Name of the layer, for outputs as in ``trace``.
+        label: Name for a figure, with the layer that was folded into it.
         role: ``"weight"``, ``"bias"``, ...; ``"result"`` for the output.
         type: Type in hardware; None where there is no hls model.
         fixed: The values in hardware.
@@ -138,6 +144,7 @@ class Tensor:
     """
 
     layer: str
+    label: str
     role: str
     type: FixedType | None
     fixed: Array | None
@@ -151,7 +158,13 @@ def weight_tensors(model: Any, hls_model: HLSModel | None) -> Iterator[Tensor]:
             if role in node.roles and not role.endswith("table"):
                 values = np.asarray(constant.values, dtype=np.float64)
                 kind = constant.type if hls_model else None
-                yield Tensor(node.name, role, kind, kind.quantize(values) if kind else None, values)
+                fixed = kind.quantize(values) if kind else None
+                yield Tensor(node.name, _label_of_weights(node), role, kind, fixed, values)
+
+
+def _label_of_weights(node: Node) -> str:
+    names = node.output.names
+    return _label(names[0], _folded(names[0], node.output)) if names else node.name
 
 
 def activation_tensors(model: Any, hls_model: HLSModel | None, X: Arrays) -> Iterator[Tensor]:
@@ -164,10 +177,11 @@ def activation_tensors(model: Any, hls_model: HLSModel | None, X: Arrays) -> Ite
         kind = node.output.known_type() if hls_model else None
         if isinstance(node, Input):
             given = inputs[node.name]
-            yield Tensor(node.name, "result", kind, kind.quantize(given) if kind else None, given)
+            yield Tensor(node.name, node.name, "result", kind, kind.quantize(given) if kind else None, given)
             continue
         for name in node.output.names:
-            yield Tensor(name, "result", kind, fixed.get(name), exact.get(name))
+            label = _label(name, _folded(name, node.output))
+            yield Tensor(name, label, "result", kind, fixed.get(name), exact.get(name))
 
 
 def _graph(model: Any, hls_model: HLSModel | None) -> HLSModel:
@@ -195,9 +209,7 @@ def magnitudes(values: Array) -> Array:
     return np.asarray(np.log2(flat[flat > 0]))
 
 
-def numerical_table(
-    model: Any = None, hls_model: HLSModel | None = None, X: Arrays | None = None
-) -> list[Row]:
+def numerical_table(model: Any = None, hls_model: HLSModel | None = None, X: Arrays | None = None) -> list[Row]:
     """Return the range of every weight array and, with `X`, of every layer's output, in network order.
 
     Args:

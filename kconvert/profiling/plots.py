@@ -31,6 +31,7 @@ DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1
 SHADE = "#E3EBD8"
 # Names come from the model's author: neither mathtext nor TeX may read them.
 PLAIN: dict[str, Any] = {"parse_math": False, "usetex": False}
+_NOTE: dict[str, Any] = {"size": "small", "va": "center"}
 ROW = 0.42
 """Height of one row in inches."""
 
@@ -67,13 +68,11 @@ def short(kind: FixedType) -> str:
 def _rows(axes: Axes, names: Sequence[str], notes: Sequence[str]) -> None:
     """Give the rows their names on the left and notes on the right; the first row is at the top."""
     count = len(names)
-    axes.set_ylim(count - 0.5, -0.5)
+    axes.set_ylim(max(count, 1) - 0.5, -0.5)
     axes.set_yticks(range(count), [label(n) for n in names], **PLAIN)
     axes.tick_params("y", length=0)
     for row, note in enumerate(notes):
-        axes.text(
-            1.01, row, note, transform=axes.get_yaxis_transform(), va="center", size="x-small", color="#555555", **PLAIN
-        )
+        axes.text(1.01, row, note, transform=axes.get_yaxis_transform(), color="#444444", **_NOTE, **PLAIN)
     for row in range(1, count):
         axes.axhline(row - 0.5, color="#DDDDDD", linewidth=0.6, zorder=0.5)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -86,11 +85,11 @@ def _powers_of_two(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"$2^{{{x:.0f}}}$"))
 
 
-def _legend(axes: Axes, names: Iterable[str], **options: Any) -> None:
-    """Put a legend above the axes, with patches of the series' colours."""
+def _legend_above(axes: Axes, colours: Mapping[str, str]) -> None:
+    """Name the colours of the areas."""
     patches = _import("matplotlib.patches", "matplotlib")
-    handles = [patches.Patch(color=colour, label=label(n)) for n, colour in zip(names, _colours(), strict=False)]
-    _plain_legend(axes, [*handles, *options.pop("extra", [])], loc="lower left", bbox_to_anchor=(0, 1), **options)
+    handles = [patches.Patch(color=colour, label=label(name)) for name, colour in colours.items()]
+    _plain_legend(axes, handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 
 
 def _plain_legend(axes: Axes, handles: Sequence[Any], **options: Any) -> Any:
@@ -167,7 +166,7 @@ def compare(
             over that of Keras' values.
 
     Returns:
-        A figure with one axes; the type of each tensor (of the first hls model) stands on the right.
+        A figure with one axes; of a single hls model the types stand on the right.
 
     Raises:
         InputError: `plot_type` is unknown, the models are not the same network, or `X` does not fit.
@@ -181,42 +180,60 @@ def compare(
     first = next(iter(series.values()))
     figure = _figure(9, 1.3 + ROW * len(first) * max(1, 0.5 * len(models)))
     axes = figure.subplots()
+    axes.set_xscale("log")
     draw = _differences if plot_type == "dist_diff" else _norms
+    drawn: list[float] = []
     for row, name in enumerate(first):
         pairs = [found.get(name) for found in series.values()]
         for pair, (centre, height), colour in zip(pairs, _slots(row, len(pairs)), _colours(), strict=False):
             if pair is not None:
-                draw(axes, centre, height, pair, colour)
-    _rows(axes, [c.label for c in first.values()], [short(c.type) for c in first.values()])
-    axes.set_xscale("log")
+                drawn += draw(axes, centre, height, pair, colour)
+    notes = [short(c.type) for c in first.values()] if len(models) == 1 else []
+    _rows(axes, [c.label for c in first.values()], notes)
+    if drawn:
+        _decades(axes, min(drawn), max(drawn))
     axes.grid(axis="x", color="#EEEEEE")
     axes.set_axisbelow(True)
     if len(models) > 1:
-        _legend(axes, models, ncols=min(len(models), 3))
+        _legend_above(axes, dict(zip(models, _colours(), strict=False)))
     return figure
 
 
-def _differences(axes: Axes, centre: float, height: float, pair: numbers.Comparison, colour: str) -> None:
+def _differences(axes: Axes, centre: float, height: float, pair: numbers.Comparison, colour: str) -> list[float]:
+    """Draw the distribution of the differences; returns the values that should be seen."""
     axes.set_xlabel("|hls \u2212 Keras|   (box: quartiles, whiskers: 1 % and largest, zeros left out)")
     difference = np.abs(pair.difference)
     difference = difference[difference > 0]
-    if difference.size:
-        _box(axes, centre, height, difference, colour, lowest=0.01)
-    else:
-        _exact(axes, centre, colour)
+    if not difference.size:
+        return _equal(axes, centre, colour)
+    _box(axes, centre, height, difference, colour, lowest=0.01)
+    return [float(q) for q in np.quantile(difference, (0.01, 1))]
 
 
-def _norms(axes: Axes, centre: float, height: float, pair: numbers.Comparison, colour: str) -> None:
+def _norms(axes: Axes, centre: float, height: float, pair: numbers.Comparison, colour: str) -> list[float]:
+    """Draw the relative norm of the differences; returns the value that should be seen."""
     axes.set_xlabel("\u2016hls \u2212 Keras\u2016 / \u2016Keras\u2016")
     norm = numbers.relative_norm(pair)
-    if norm and np.isfinite(norm):
-        axes.plot(norm, centre, "o", color=colour)
-    else:
-        _exact(axes, centre, colour)
+    if norm == 0:
+        return _equal(axes, centre, colour)
+    if not np.isfinite(norm):
+        axes.text(0.99, centre, "Keras is 0", transform=axes.get_yaxis_transform(), **_NOTE, ha="right", color=colour)
+        return []
+    axes.plot(norm, centre, "o", color=colour)
+    return [norm]
 
 
-def _exact(axes: Axes, centre: float, colour: str) -> None:
-    axes.text(0.02, centre, "equal", transform=axes.get_yaxis_transform(), va="center", size="x-small", color=colour)
+def _decades(axes: Axes, low: float, high: float) -> None:
+    """Show whole powers of ten, and leave out what is too small to matter beside the largest difference."""
+    last = np.ceil(np.log10(high))
+    first = max(np.floor(np.log10(low)), last - 9)
+    axes.set_xlim(10.0 ** min(first, last - 1), 10.0**last)
+    axes.xaxis.set_minor_formatter(_import("matplotlib.ticker", "matplotlib").NullFormatter())
+
+
+def _equal(axes: Axes, centre: float, colour: str) -> list[float]:
+    axes.text(0.01, centre, "equal", transform=axes.get_yaxis_transform(), **_NOTE, color=colour)
+    return []
 
 
 # ***** ranges of values *****
@@ -251,7 +268,7 @@ def numerical(
     rows = max(len(tensors) for _, tensors in panels)
     figure = _figure(8 * len(panels), 1.5 + 1.2 * ROW * rows)
     for axes, (title, tensors) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        axes.set_title(title, loc="left", pad=24)
+        axes.set_title(title, loc="left", pad=30)
         _ranges(axes, tensors, plot)
     return figure
 
@@ -260,7 +277,7 @@ def _ranges(axes: Axes, tensors: Sequence[numbers.Tensor], plot: str) -> None:
     draw = _DISTRIBUTIONS[plot]
     for row, tensor in enumerate(tensors):
         if tensor.type is not None:
-            low, high = np.log2([tensor.type.step, tensor.type.max])
+            low, high = np.log2([tensor.type.step, max(tensor.type.max, -tensor.type.min)])
             axes.barh(row, high - low, 0.96, left=low, color=SHADE, zorder=0.4)
         both = ((tensor.exact, COLOURS[0]), (tensor.fixed, COLOURS[1]))
         given = [(values, colour) for values, colour in both if values is not None]
@@ -268,13 +285,14 @@ def _ranges(axes: Axes, tensors: Sequence[numbers.Tensor], plot: str) -> None:
             logs = numbers.magnitudes(values)
             if logs.size:
                 draw(axes, centre, height, logs, colour)
-    names = [t.layer if t.role == "result" else f"{t.layer} \u00b7 {t.role}" for t in tensors]
+    names = [t.label if t.role == "result" else f"{t.label} \u00b7 {t.role}" for t in tensors]
     _rows(axes, names, [short(t.type) if t.type else "" for t in tensors])
     _powers_of_two(axes)
     axes.set_xlabel(f"|value|   ({_MEANING[plot]}; zeros left out)")
-    patches = _import("matplotlib.patches", "matplotlib")
-    shade = [patches.Patch(color=SHADE, label="range of the type")] if any(t.type for t in tensors) else []
-    _legend(axes, ["float", "fixed point"], extra=shade, ncols=3)
+    shown = {"float": COLOURS[0]} if any(t.exact is not None for t in tensors) else {}
+    if any(t.type for t in tensors):
+        shown |= {"fixed point": COLOURS[1], "range of the type": SHADE}
+    _legend_above(axes, shown)
 
 
 # ***** classifiers *****
@@ -304,6 +322,8 @@ def roc(
         InputError: shapes do not fit, or a score is NaN or infinite.
         MissingPackageError: matplotlib or scikit-learn is not installed.
     """
+    if not isinstance(predictions, Mapping):
+        raise InputError(f"predictions= is a {type(predictions).__name__}; give a dict from model name to scores")
     scores = {name: _scores(name, given) for name, given in predictions.items()}
     if not scores:
         raise InputError("predictions= is empty; give at least one array of scores")
@@ -318,12 +338,10 @@ def roc(
             if curve is not None:
                 signal, background, _ = curve
                 axes.plot(signal, background, color=colour, linestyle=dash, linewidth=1.4)
-    axes.set(xlim=(0, 1), xlabel="signal efficiency", ylabel="background efficiency")
-    axes.set_ylim(0, 1)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="signal efficiency", ylabel="background efficiency")
     if log:
-        axes.set_yscale("log")
-        rest = max(int(truth.shape[0] - truth[:, k].sum()) for k in range(len(names)))
-        axes.set_ylim(0.5 / max(rest, 1), 1)  # below one wrong sample there is nothing to see
+        most = int(np.max(len(truth) - truth.sum(axis=0)))
+        axes.set(yscale="log", ylim=(0.5 / max(most, 1), 1))  # below one wrong sample there is nothing to see
     axes.grid(color="#E5E5E5", linewidth=0.6)
     axes.set_axisbelow(True)
     _roc_legends(axes, names, colours, curves)
@@ -409,12 +427,12 @@ def _roc_legends(
         models.append(lines.Line2D([], [], color="black", linestyle=dash, label=f"{label(name)}: {mean}"))
     classes = []
     for k, (name, colour) in enumerate(zip(names, colours, strict=True)):
-        areas = [f"{100 * c[2]:.2f}" if (c := found[k]) else "none" for found in curves.values()]
-        classes.append(lines.Line2D([], [], color=colour, linewidth=3, label=f"{label(name, 20)}: {' / '.join(areas)}"))
+        texts = [f"{100 * c[2]:.2f}" if (c := found[k]) else "none" for found in curves.values()]
+        classes.append(lines.Line2D([], [], color=colour, linewidth=3, label=f"{label(name, 20)}: {' / '.join(texts)}"))
     options = {"loc": "upper left", "alignment": "left", "fontsize": "small", "title_fontsize": "small"}
     first = _plain_legend(axes, models, title="Model: mean AUC in %", bbox_to_anchor=(1.01, 1), **options)
     axes.add_artist(first)
-    below = 1 - 0.055 * (len(models) + 2)
+    below = 1 - 0.038 * (len(models) + 2)
     columns = 1 + (len(classes) - 1) // 18
     _plain_legend(
         axes, classes, title="Class: AUC in % in that order", bbox_to_anchor=(1.01, below), ncols=columns, **options

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 
 
-
 def input_arrays(inputs: Sequence[Value], X: Arrays) -> list[Array]:
     """Return the samples in the order of the model's inputs.
 
