@@ -108,11 +108,6 @@ template <class R> constexpr bool lane_signed = lane_t<R>(-1) < lane_t<R>(0);
 
 template <class E> constexpr bool is_whole = E(0.5) == E(0);  // an integer, also of 128 bits
 
-// All lanes set to one value.
-template <class R> CSIM_FN R splat(lane_t<R> value) {
-    if constexpr (rep<R>::scalar) return value;
-    else return R{} + value;
-}
 
 #if defined(__AVX512BW__) && defined(__AVX512VL__) && !defined(__clang__)
 #define CSIM_AVX512_CONVERSIONS
@@ -170,6 +165,19 @@ constexpr int machine_bytes = 16;
 template <class E> struct part_of {
     typedef E type __attribute__((vector_size(machine_bytes), may_alias));
 };
+
+// All lanes set to one value. In one go, GCC 12 would send a vector of several registers through memory.
+template <class R> CSIM_FN R splat(lane_t<R> value) {
+    if constexpr (rep<R>::scalar) return value;
+    else if constexpr (sizeof(R) <= machine_bytes) return R{} + value;
+    else {
+        using part = typename part_of<lane_t<R>>::type;
+        const part one = part{} + value;
+        R out;
+        for (unsigned i = 0; i < sizeof(R) / machine_bytes; ++i) reinterpret_cast<part*>(&out)[i] = one;
+        return out;
+    }
+}
 
 // f(r...), register by register where the vectors r, all of one size, take several. GCC 12 would compare and select such
 // vectors one lane at a time.

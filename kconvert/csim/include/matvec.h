@@ -17,19 +17,21 @@ struct exact;
 
 namespace csim {
 
-using words16 = lanes_of<std::int32_t>;  // one 32-bit integer a lane
+#define CSIM_INTRINSIC [[gnu::always_inline]] inline  // of the machine, so never constexpr
+
+using word_lanes = lanes_of<std::int32_t>;  // one 32-bit integer a lane
 
 // acc + x.low * w.low + x.high * w.high, where x (a lane) and w are pairs of 16-bit integers.
-CSIM_FN words16 dot_pairs(const words16& acc, const words16& x, std::int32_t w) {
-    const words16 pairs = splat<words16>(w);
+CSIM_INTRINSIC word_lanes dot_pairs(const word_lanes& acc, const word_lanes& x, std::int32_t w) {
+    const word_lanes pairs = splat<word_lanes>(w);
 #if defined(__AVX512VNNI__) && KCONVERT_LANES == 16 && !defined(__clang__)
-    return words16(__builtin_ia32_vpdpwssd_v16si(acc, x, pairs));
+    return word_lanes(__builtin_ia32_vpdpwssd_v16si(acc, x, pairs));
 #elif defined(__AVX512VNNI__) && KCONVERT_LANES == 16
-    return words16(__builtin_ia32_vpdpwssd512(acc, x, pairs));
+    return word_lanes(__builtin_ia32_vpdpwssd512(acc, x, pairs));
 #elif defined(__AVX2__) && KCONVERT_LANES % 8 == 0
     using shorts256 = vector_of<short, 16>::type;
     using words256 = vector_of<int, 8>::type;
-    words16 out;
+    word_lanes out;
     for (int p = 0; p < lanes / 8; ++p) {
         words256 part, sum;
         __builtin_memcpy(&part, reinterpret_cast<const char*>(&x) + 32 * p, 32);
@@ -40,19 +42,19 @@ CSIM_FN words16 dot_pairs(const words16& acc, const words16& x, std::int32_t w) 
     }
     return out;
 #else
-    const words16 low = (x << 16) >> 16, high = x >> 16;
+    const word_lanes low = (x << 16) >> 16, high = x >> 16;
     return acc + low * std::int32_t(std::int16_t(w)) + high * (w >> 16);
 #endif
 }
 
 // x.low * w.low for lanes whose high halves are zero, as signed 16-bit integers: cheaper than a product of 32 bits.
-CSIM_FN words16 multiply_shorts(const words16& x, std::int32_t w) {
+CSIM_INTRINSIC word_lanes multiply_shorts(const word_lanes& x, std::int32_t w) {
 #if defined(__AVX512BW__) && KCONVERT_LANES == 16 && !defined(__clang__)
     using shorts512 = vector_of<short, 32>::type;
-    const words16 all = splat<words16>(w);
-    return words16(__builtin_ia32_pmaddwd512_mask(shorts512(x), shorts512(all), words16{}, -1));
+    const word_lanes all = splat<word_lanes>(w);
+    return word_lanes(__builtin_ia32_pmaddwd512_mask(shorts512(x), shorts512(all), word_lanes{}, -1));
 #else
-    return dot_pairs(words16{}, x, w);
+    return dot_pairs(word_lanes{}, x, w);
 #endif
 }
 
@@ -167,7 +169,7 @@ private:
         lanes_of<E> operands[steps<S>];
         for (int k = 0; k < steps<S>; ++k) {
             if constexpr (S == summing::pairs) {
-                const words16 low = to<std::int32_t>(x[2 * k].raw) & 0xffff;
+                const word_lanes low = to<std::int32_t>(x[2 * k].raw) & 0xffff;
                 operands[k] = 2 * k + 1 < n_in ? low | to<std::int32_t>(x[2 * k + 1].raw) << 16 : low;
             } else if constexpr (S == summing::narrow && shorts) operands[k] = to<std::int32_t>(x[k].raw) & 0xffff;
             else operands[k] = to<E>(x[k].raw);
