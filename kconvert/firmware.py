@@ -115,10 +115,9 @@ class Firmware:
             for n in self.computed
             for role, constant in n.constants().items()
         ]
-        if self.name in {name for name, _ in self._typedefs()} | {c.variable for c in self.constants}:
-            raise ConfigError(
-                f"project_name {self.name!r} is the name of a variable in the generated code; choose another"
-            )
+        taken = {name for name, _ in self._typedefs()} | {c.variable for c in self.constants}
+        if self.name in taken | {f"{n.cpp}_config" for n in self.computed}:
+            raise ConfigError(f"project_name {self.name!r} is a name in the generated code; choose another")
 
     @staticmethod
     def _type_name(value: Value) -> str:

@@ -160,6 +160,17 @@ class HLSModel:
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
+    def traced(self) -> dict[str, Value]:
+        """Return the keys of :meth:`trace`, in its order, and the values they stand for.
+
+        An input is no key by its own name; a layer that vanished behind it, such as a Dropout, is.
+        """
+        found: dict[str, Value] = {}
+        for node in self.nodes:
+            own = node.name if isinstance(node, Input) else None
+            found.update(dict.fromkeys([n for n in node.output.names if n != own], node.output))
+        return found
+
     # ***** bit-exact simulation *****
 
     def compile(self) -> None:
@@ -211,10 +222,10 @@ class HLSModel:
     # ***** the project *****
 
     def write(self) -> Path:
-        """Write the project folder for the vendor tool, replacing files of the same names; returns its path.
+        """Write the project folder for the vendor tool; returns its path.
 
-        Everything is first written beside the folder and moved in place file by file at the end, so that a failure
-        leaves the folder as it was.
+        It is first written beside the old one and moved in place at the end, so that a failure leaves all as it was.
+        ``firmware/`` and ``tb/`` are replaced whole; other files in the folder stay.
 
         Raises:
             WriteError: the folder cannot be made or written.

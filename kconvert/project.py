@@ -64,9 +64,9 @@ def _swap(new: Path, folder: Path, old: Path) -> None:
     except BaseException:
         for name in done:
             target = folder / name
+            if target.exists() and not (new / name).exists():
+                os.replace(target, new / name)
             if (old / name).exists():
-                if target.exists():
-                    os.replace(target, new / name)
                 os.replace(old / name, target)
         raise
 

@@ -1,4 +1,4 @@
-"""Shared fixtures: golden data, one compiled-object cache for the whole run."""
+"""Shared fixtures: golden data, one compiled-object cache for the whole run and the next one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def _compiled_objects() -> Path:
+    """Make the cache of compiled objects inside the project, where git does not see it."""
+    folder = ROOT / ".cache" / "kconvert-tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    (ROOT / ".cache" / ".gitignore").write_text("*\n", encoding="utf-8")
+    return folder
+
+
+os.environ.setdefault("KCONVERT_CACHE", str(_compiled_objects()))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
 
 
 def golden(name: str) -> Path:

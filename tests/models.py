@@ -143,9 +143,7 @@ def residual_two_inputs() -> Any:
     layers = keras.layers
     tracks = keras.Input((6,), name="tracks")
     clusters = keras.Input((4,), name="clusters")
-    stem = layers.Concatenate(name="merge")(
-        [layers.Dense(5, activation="relu", name="fc_tracks")(tracks), clusters]
-    )
+    stem = layers.Concatenate(name="merge")([layers.Dense(5, activation="relu", name="fc_tracks")(tracks), clusters])
     stem = layers.Dense(8, activation="relu", name="stem")(stem)
     branch = layers.Dense(8, name="branch")(stem)
     joined = layers.ReLU(name="relu")(layers.Add(name="residual")([stem, branch]))
@@ -177,9 +175,7 @@ def shared_tensor_net() -> Any:
     product = layers.Multiply(name="product")([a, b])
     difference = layers.Subtract(name="difference")([a, left])
     merged = layers.Concatenate(name="merge")([total, product, difference])
-    return randomise(
-        keras.Model([left, right], layers.Dense(2, name="output")(merged), name="shared_tensor_net")
-    )
+    return randomise(keras.Model([left, right], layers.Dense(2, name="output")(merged), name="shared_tensor_net"))
 
 
 def nested_net() -> Any:

@@ -166,9 +166,7 @@ def test_half_precision_weights_become_float32(keras: Any, tmp_path: Path) -> No
     for dtype in ("bfloat16", "float16"):
         model = keras.Sequential([layers.Input((3,)), layers.Dense(2, dtype=dtype, name="fc")])
         live = read_model(model)
-        np.testing.assert_array_equal(
-            live["fc"].weights[0], model.layers[0].get_weights()[0].astype(np.float32)
-        )
+        np.testing.assert_array_equal(live["fc"].weights[0], model.layers[0].get_weights()[0].astype(np.float32))
         model.save(tmp_path / "m.keras")
         assert_same(live, read_model(tmp_path / "m.keras"))
         assert live["fc"].weights[0].dtype == np.float32
@@ -361,11 +359,7 @@ def test_example_archive() -> None:
     spec = read_model(golden("example-models") / "keras" / "qkeras-v3_3layer.keras")
     assert [(layer.name, layer.class_name) for layer in spec.layers] == [
         ("fc1_input", "InputLayer"),
-        *(
-            (f"{kind}{i}", cls)
-            for i in (1, 2, 3)
-            for kind, cls in (("fc", "QDense"), ("relu", "QActivation"))
-        ),
+        *((f"{kind}{i}", cls) for i in (1, 2, 3) for kind, cls in (("fc", "QDense"), ("relu", "QActivation"))),
         ("output", "QDense"),
         ("softmax", "Activation"),
     ]
@@ -428,9 +422,7 @@ def dense_model() -> dict[str, Any]:
 FC = {"fc": {"kernel": np.ones((2, 2), np.float32), "bias": np.arange(2, dtype=np.float32)}}
 
 
-def write_weights(
-    group: Any, weights: dict[str, dict[str, Any]], encode: Callable[[str], Any] = str.encode
-) -> None:
+def write_weights(group: Any, weights: dict[str, dict[str, Any]], encode: Callable[[str], Any] = str.encode) -> None:
     group.attrs["layer_names"] = [encode(name) for name in weights]
     for layer, arrays in weights.items():
         inner = group.create_group(layer)

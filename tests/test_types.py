@@ -501,14 +501,10 @@ def test_narrow_floats(data: st.DataObject, t: FixedType, dtype: type) -> None:
 
 
 @EXAMPLES
-@given(
-    st.data(), fixed_types(max_width=128), st.sampled_from(["int8", "uint16", "int64", "uint64", "object"])
-)
+@given(st.data(), fixed_types(max_width=128), st.sampled_from(["int8", "uint16", "int64", "uint64", "object"]))
 def test_integers(data: st.DataObject, t: FixedType, dtype: str) -> None:
     low, high = (-(2**90), 2**90) if dtype == "object" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    numbers = (
-        st.integers(low, high) | st.integers(max(low, -40), min(high, 40)) | st.sampled_from([low, high])
-    )
+    numbers = st.integers(low, high) | st.integers(max(low, -40), min(high, 40)) | st.sampled_from([low, high])
     x = data.draw(st.lists(numbers, min_size=1, max_size=20))
     assert t.to_raw(np.array(x, dtype)).tolist() == [model(Fraction(v), t) for v in x]
 

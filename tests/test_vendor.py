@@ -337,9 +337,7 @@ def test_vivado_uses_vivado_hls(tools: Tools) -> None:
     assert vendor.build(tools.project, "net", "Vivado")["CSynthesisReport"]["FF"] == 1200
 
 
-def test_vitis_run_is_preferred_and_reads_options_from_a_file(
-    tools: Tools, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_vitis_run_is_preferred_and_reads_options_from_a_file(tools: Tools, capsys: pytest.CaptureFixture[str]) -> None:
     tools.add("vitis-run", 'echo "$@"; cat build_opt.tcl')
     tools.add("vitis_hls", "exit 1")
     assert vendor.build(tools.project, "net", "Vitis", synth=False, cosim=True) == {}
@@ -370,9 +368,7 @@ def test_log_arrives_line_by_line(tools: Tools, monkeypatch: pytest.MonkeyPatch)
     assert seen == ["first\n", "second\n"]
 
 
-@pytest.mark.parametrize(
-    ("backend", "names"), [("Vitis", ["vitis-run", "vitis_hls"]), ("Vivado", ["vivado_hls"])]
-)
+@pytest.mark.parametrize(("backend", "names"), [("Vitis", ["vitis-run", "vitis_hls"]), ("Vivado", ["vivado_hls"])])
 def test_missing_executable_is_named(tools: Tools, backend: str, names: list[str]) -> None:
     with pytest.raises(ToolError, match=r"settings64\.sh") as caught:
         vendor.build(tools.project, "net", backend)

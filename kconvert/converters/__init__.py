@@ -15,7 +15,7 @@ from kconvert.converters.readers import read_model
 from kconvert.converters.registry import read_layer
 from kconvert.converters.spec import LayerSpec, ModelSpec, TensorRef
 from kconvert.errors import ConfigError, ModelError, PrecisionWarning
-from kconvert.layers import Value
+from kconvert.layers import Value, Weighted
 from kconvert.model import HLSModel
 from kconvert.optimizers import PIPELINE, split_activations
 
@@ -186,18 +186,15 @@ def _add_call(model: HLSModel, values: dict[TensorRef, Value], layer: LayerSpec,
     node = read_layer(layer, inputs)
     if number:  # a layer called again: other inputs, same weights and settings
         node.name = f"{layer.name}:{number}"
+        if isinstance(node, Weighted) and node.activation is not None:
+            node.activation.name += f":{number}"
     try:
         values[TensorRef(layer.name, number)] = model.add(node, *inputs)
     except ValueError as error:
         shapes = [v.shape for v in inputs]
         raise ModelError(f"layer {layer.name!r} does not fit its inputs {shapes}: {error}") from error
-    _check_shape(layer, inputs, node.output)
+    if any(n < 1 for n in node.output.shape):
+        raise ModelError(
+            f"layer {layer.name!r} makes an empty tensor {node.output.shape} of {[v.shape for v in inputs]}"
+        )
     return True
-
-
-def _check_shape(layer: LayerSpec, inputs: list[Value], output: Value) -> None:
-    if any(n < 1 for n in output.shape):
-        raise ModelError(f"layer {layer.name!r} makes an empty tensor {output.shape} of {[v.shape for v in inputs]}")
-    for array in layer.weights:
-        if np.asarray(array).dtype.kind not in "fiu":
-            raise ModelError(f"layer {layer.name!r}: weights of dtype {array.dtype} are not numbers")

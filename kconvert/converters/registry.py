@@ -120,6 +120,9 @@ def weights(layer: LayerSpec, count: int) -> list[np.ndarray]:
         raise ModelError(
             f"layer {layer.name!r} ({layer.class_name}): expected {count} weight arrays, found {len(layer.weights)}"
         )
+    for array in layer.weights:
+        if np.asarray(array).dtype.kind not in "fiu":
+            raise ModelError(f"layer {layer.name!r}: weights of dtype {np.asarray(array).dtype} are not numbers")
     arrays = [np.asarray(w, dtype=np.float64) for w in layer.weights]
     for array, name in zip(arrays, [*layer.weight_names, *[""] * count], strict=False):
         bad = array.size - int(np.isfinite(array).sum())
@@ -128,6 +131,14 @@ def weights(layer: LayerSpec, count: int) -> list[np.ndarray]:
                 f"layer {layer.name!r}: {bad} of {array.size} values of weight {name or 'array'!r} are NaN or infinite"
             )
     return arrays
+
+
+def fits(layer: LayerSpec, what: str, array: np.ndarray, *shape: int) -> None:
+    """Raise :class:`ModelError` unless a weight array has this shape."""
+    if array.shape != shape:
+        raise ModelError(
+            f"layer {layer.name!r} ({layer.class_name}): its {what} has shape {array.shape}, expected {shape}"
+        )
 
 
 def pair(layer: LayerSpec, key: str, rank: int) -> tuple[int, int]:

@@ -79,10 +79,10 @@ def compile_object(sources: Mapping[str, str], main: str) -> Path:
     command = find_compiler()
     digest = _digest(sources, command)
     folder = cache_folder()
-    target = folder / f"{digest}.so"
-    if target.exists():
-        _touch(target)
-        return target
+    for known in folder.glob(f"{digest}-*.so"):
+        if known.name == f"{digest}-{known.stat().st_size}.so":  # loading a truncated object would end the process
+            _touch(known)
+            return known
     work = None
     try:
         work = Path(tempfile.mkdtemp(prefix="build-", dir=folder))
@@ -104,6 +104,7 @@ def compile_object(sources: Mapping[str, str], main: str) -> Path:
                 str(built),
             ]
         )
+        target = folder / f"{digest}-{built.stat().st_size}.so"
         os.replace(built, target)
     except OSError as error:
         raise CompileError(f"cannot write the compiled object into {folder}: {error}") from error

@@ -19,7 +19,7 @@ from kconvert.csim.compiler import cache_folder, compile_object
 from kconvert.errors import CompileError, InputError, PrecisionWarning
 from kconvert.firmware import Firmware, storage_of
 from kconvert.inputs import input_arrays
-from kconvert.layers import Input, Value
+from kconvert.layers import Value
 
 if TYPE_CHECKING:
     from kconvert.model import Arrays, HLSModel
@@ -47,7 +47,7 @@ class Library:
         self._inputs = model.inputs
         self._outputs = [port.value for port in firmware.ports_out]
         self._steps = [step.node.output for step in firmware.steps]
-        self._nodes = list(model.nodes)
+        self._traced = model.traced()
         self._object = _load_copy(path)
         weakref.finalize(self, _ctypes.dlclose, self._object._handle)  # a tuning loop loads hundreds
         for name in ("kconvert_run_float", "kconvert_run_double"):
@@ -72,13 +72,8 @@ class Library:
         stored = {id(value): array for value, array in zip(self._steps, traces, strict=True)}
         for value, array in zip(self._inputs, arrays, strict=True):
             stored[id(value)] = value.known_type().quantize(array)
-        found: dict[str, Array] = {}
-        for node in self._nodes:
-            if not isinstance(node, Input):
-                array = stored[id(storage_of(node.output))]
-                shaped = array.reshape(len(array), *node.output.shape)
-                found.update(dict.fromkeys(node.output.names, shaped))
-        return found
+        samples = len(arrays[0])
+        return {name: stored[id(storage_of(v))].reshape(samples, *v.shape) for name, v in self._traced.items()}
 
     def _run(self, arrays: list[Array], threads: int | None, *, traced: bool) -> tuple[list[Array], list[Array]]:
         samples = len(arrays[0])
@@ -114,8 +109,8 @@ def _check_values(value: Value, array: Array, outside: int, not_finite: int) -> 
         raise InputError(f"input {name!r}: {not_finite} of {array.size} values are NaN or infinite, first at {where}")
     if outside:
         warnings.warn(
-            f"input {name!r}: {outside} of {array.size} values are outside [{kind.min:g}, {kind.max:g}], the range of its "
-            f"type {kind}; scale them, or set LayerName → {name} → Precision → result",
+            f"input {name!r}: {outside} of {array.size} values are outside [{kind.min:g}, {kind.max:g}], the range of "
+            f"its type {kind}; scale them, or set LayerName → {name} → Precision → result",
             PrecisionWarning,
             stacklevel=5,
         )

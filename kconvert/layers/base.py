@@ -196,8 +196,8 @@ class Node:
         if kind.width > MAX_WIDTH:
             sources = ", ".join(repr(v.producer.name) for v in self.inputs)
             raise ConfigError(
-                f"layer {self.name!r}: a lossless {role} needs {kind}, and {MAX_WIDTH} bits are the most; give "
-                f"{self.name!r} a {role} precision, or a narrower result to what it reads ({sources})"
+                f"layer {self.name!r}: a lossless {role} needs {kind}, and {MAX_WIDTH} bits are the most; set "
+                f"Precision → {role} of {self.name!r}, or Precision → result of what it reads ({sources})"
             )
         return kind
 

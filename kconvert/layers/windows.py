@@ -154,9 +154,9 @@ class Pool(Node):
         self.result_type = self.result_type or self.lossless(mean, "result")
         if self.quotient_type.width + bits >= MAX_WIDTH:
             raise ConfigError(
-                f"layer {self.name!r}: the mean of {self.window.area} elements needs {self.quotient_type.width} bits before "
-                f"it is rounded, and {MAX_WIDTH - 1 - bits} are the most; give {self.name!r} an accum and a result precision "
-                f"with fewer bits"
+                f"layer {self.name!r}: the mean of {self.window.area} elements needs {self.quotient_type.width} bits "
+                f"before it is rounded, and {MAX_WIDTH - 1 - bits} are the most; give {self.name!r} an accum and a "
+                f"result precision with fewer bits"
             )
 
     @property

@@ -15,7 +15,6 @@ from kconvert.converters.readers.live import is_keras_model
 from kconvert.errors import ModelError
 from kconvert.inputs import input_arrays
 from kconvert.layers import Input, Node, Value, Weighted
-from kconvert.model import HLSModel
 from kconvert.optimizers import PIPELINE, split_activations
 
 if TYPE_CHECKING:
@@ -50,13 +49,7 @@ def get_ymodel_keras(model: Any, X: Arrays) -> dict[str, Array]:
     require_live(model)
     graph = build_model(read_model(model))
     graph.run(PIPELINE)
-    return keras_outputs(model, X, traced(graph))
-
-
-def traced(graph: HLSModel) -> dict[str, Value]:
-    """Return the keys of ``trace`` and the values they stand for, in its order."""
-    computed = [node.output for node in graph if not isinstance(node, Input)]
-    return {name: value for value in computed for name in value.names}
+    return keras_outputs(model, X, graph.traced())
 
 
 def require_live(model: Any) -> None:

@@ -15,7 +15,7 @@ from kconvert.inputs import input_arrays
 from kconvert.layers import Input, Node, Value
 from kconvert.model import HLSModel
 from kconvert.optimizers import PIPELINE
-from kconvert.profiling.keras_outputs import keras_outputs, require_live, traced
+from kconvert.profiling.keras_outputs import keras_outputs, require_live
 from kconvert.types import FixedType
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def comparisons(keras_model: Any, hls_model: HLSModel, X: Arrays) -> list[Compar
     require_live(keras_model)
     check_given(keras_model, hls_model)
     hls = hls_model.trace(X)
-    values = traced(hls_model)
+    values = hls_model.traced()
     keras = keras_outputs(keras_model, X, hls)
     for name, array in hls.items():
         other = keras[name].shape if name in keras else None
@@ -172,7 +172,7 @@ def activation_tensors(model: Any, hls_model: HLSModel | None, X: Arrays) -> Ite
     graph = _graph(model, hls_model)
     inputs = dict(zip([v.producer.name for v in graph.inputs], input_arrays(graph.inputs, X), strict=True))
     fixed = hls_model.trace(X) if hls_model else {}
-    exact = keras_outputs(model, X, traced(graph)) if model is not None else {}
+    exact = keras_outputs(model, X, graph.traced()) if model is not None else {}
     for node in graph:
         kind = node.output.known_type() if hls_model else None
         if isinstance(node, Input):

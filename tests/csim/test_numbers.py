@@ -29,9 +29,7 @@ N_VALUES = 512  # values of each
 pytestmark = pytest.mark.skipif(CXX is None, reason="no C++ compiler (g++, clang++ or $CXX)")
 
 # The order of the enums in the headers, which is also that of the golden data.
-ROUNDINGS = [
-    Rounding[m] for m in ("RND", "RND_ZERO", "RND_MIN_INF", "RND_INF", "RND_CONV", "TRN", "TRN_ZERO")
-]
+ROUNDINGS = [Rounding[m] for m in ("RND", "RND_ZERO", "RND_MIN_INF", "RND_INF", "RND_CONV", "TRN", "TRN_ZERO")]
 OVERFLOWS = [Overflow[m] for m in ("SAT", "SAT_ZERO", "SAT_SYM", "WRAP", "WRAP_SM")]
 
 
@@ -81,9 +79,7 @@ def compiler_message(code: str, tmp_path: Path) -> str | None:
     """What the compiler has against `code`, or None when it compiles."""
     cpp = tmp_path / "snippet.cpp"
     cpp.write_text(code)
-    run = subprocess.run(
-        [str(CXX), *FLAGS, "-fsyntax-only", str(cpp)], capture_output=True, text=True, check=False
-    )
+    run = subprocess.run([str(CXX), *FLAGS, "-fsyntax-only", str(cpp)], capture_output=True, text=True, check=False)
     return run.stderr if run.returncode else None
 
 
@@ -141,9 +137,7 @@ class Checked:
         self.cases += len(found)
 
 
-def call(
-    function: Callable[..., None], inputs: Iterable[np.ndarray], result: FixedType, n: int
-) -> list[np.ndarray]:
+def call(function: Callable[..., None], inputs: Iterable[np.ndarray], result: FixedType, n: int) -> list[np.ndarray]:
     """Run a C++ function; return what the scalars and what the packs gave, as raw values of type `result`."""
     outputs = [empty_storage(n, result) for _ in range(2)]
     arguments = [pointer(a) for a in (*inputs, *outputs)]
@@ -175,9 +169,7 @@ def random_raw(t: FixedType, n: int, rng: np.random.Generator) -> np.ndarray:
     """Raw values of a type: all of them if they are few, else its corners and random ones of every size."""
     span = 2**t.width
     if span <= n:
-        bits = [int(b) for b in rng.permutation(span)] * (n // span) + [
-            int(b) for b in rng.integers(0, span, n % span)
-        ]
+        bits = [int(b) for b in rng.permutation(span)] * (n // span) + [int(b) for b in rng.integers(0, span, n % span)]
     else:
         bits = [0, 1, 2, 3, span - 1, span - 2, span // 2 - 1, span // 2, span // 2 + 1]
         while len(bits) < n:
@@ -211,9 +203,7 @@ def random_doubles(t: FixedType, n: int, rng: np.random.Generator) -> np.ndarray
     ]
     quarter = n // 4
     x[-quarter:] = rng.choice(wild, quarter)
-    x[-quarter::3] = (rng.random(len(x[-quarter::3])) - 0.5) * 2.0 ** rng.integers(
-        -80, 140, len(x[-quarter::3])
-    )
+    x[-quarter::3] = (rng.random(len(x[-quarter::3])) - 0.5) * 2.0 ** rng.integers(-80, 140, len(x[-quarter::3]))
     return x
 
 
@@ -275,9 +265,7 @@ def test_random_types_agree_with_numpy(drivers: dict[str, ctypes.CDLL]) -> None:
     assert checked.cases >= 1_000_000
 
 
-def check_assignment(
-    library: ctypes.CDLL, k: int, t: Triple, rng: np.random.Generator, checked: Checked
-) -> None:
+def check_assignment(library: ctypes.CDLL, k: int, t: Triple, rng: np.random.Generator, checked: Checked) -> None:
     raw = random_raw(t.a, 2 * N_VALUES, rng)
     expected = t.target.requantize(raw, t.a)
     for found in call(library[f"assign_{k}"], [to_storage(raw, t.a)], t.target, len(raw)):
@@ -303,9 +291,7 @@ def check_reals(library: ctypes.CDLL, k: int, t: Triple, rng: np.random.Generato
             checked.equal(found, expected, f"{t.a} to {name}", raw)
 
 
-def check_operators(
-    library: ctypes.CDLL, k: int, t: Triple, rng: np.random.Generator, checked: Checked
-) -> None:
+def check_operators(library: ctypes.CDLL, k: int, t: Triple, rng: np.random.Generator, checked: Checked) -> None:
     a, b = random_raw(t.a, N_VALUES, rng), random_raw(t.b, N_VALUES, rng)
     stored = [to_storage(a, t.a), to_storage(b, t.b)]
     exact_a, exact_b = a.astype(object), b.astype(object)
@@ -423,9 +409,7 @@ def test_golden_doubles(golden_drivers: dict[str, ctypes.CDLL]) -> None:
         target = golden_type(*row)
         for found in call(golden_drivers["assign"][f"from_double_{k}"], [values], target, len(values)):
             n = len(data["values"])
-            checked.equal(
-                found[:n], data["result"][k].astype(target.raw_dtype), f"{target} from double", values
-            )
+            checked.equal(found[:n], data["result"][k].astype(target.raw_dtype), f"{target} from double", values)
     assert checked.cases == 2 * data["result"].size
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kconvert.converters.registry import activation, only, reads, weights
+from kconvert.converters.registry import activation, fits, only, reads, weights
 from kconvert.converters.spec import LayerSpec
 from kconvert.errors import ModelError, UnsupportedLayerError
 from kconvert.layers import BatchNormalization, Dense, Identity, Input, Node, Reshape, Value
@@ -24,17 +24,18 @@ def input_layer(layer: LayerSpec, inputs: list[Value]) -> Node:
 @reads("Dense")
 def dense(layer: LayerSpec, inputs: list[Value]) -> Node:
     """Dense with or without bias."""
-    kernel, bias = kernel_and_bias(layer)
+    kernel, bias = kernel_and_bias(layer, inputs[0].shape[-1])
     return Dense(name=layer.name, weight=kernel, bias=bias, activation=activation(layer))
 
 
-def kernel_and_bias(layer: LayerSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Return the kernel, and the bias or zeros (one per output: the kernel's last axis)."""
-    if layer.config.get("use_bias", True):
-        kernel, bias = weights(layer, 2)
-        return kernel, bias
-    (kernel,) = weights(layer, 1)
-    return kernel, np.zeros(kernel.shape[-1])
+def kernel_and_bias(layer: LayerSpec, *fan_in: int, groups: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Return the kernel [*fan_in, n], and the bias or zeros: n of them for each of `groups`."""
+    kernel, *rest = weights(layer, 2 if layer.config.get("use_bias", True) else 1)
+    outputs = kernel.shape[-1] if kernel.ndim else 0
+    fits(layer, "kernel", kernel, *fan_in, outputs)
+    bias = rest[0] if rest else np.zeros(groups * outputs)
+    fits(layer, "bias", bias, groups * outputs)
+    return kernel, bias
 
 
 @reads("BatchNormalization")
@@ -49,6 +50,8 @@ def batch_normalization(layer: LayerSpec, inputs: list[Value]) -> Node:
         )
     scaled, centred = layer.config.get("scale", True), layer.config.get("center", True)
     arrays = weights(layer, 2 + bool(scaled) + bool(centred))
+    for array, what in zip(arrays, layer.weight_names or [""] * 4, strict=False):
+        fits(layer, what or "parameter", array, inputs[0].shape[-1])
     mean, variance = arrays[-2:]
     gamma = arrays[0] if scaled else np.ones_like(mean)
     beta = arrays[-3] if centred else np.zeros_like(mean)

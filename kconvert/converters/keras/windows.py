@@ -30,12 +30,7 @@ def conv(layer: LayerSpec, inputs: list[Value]) -> Node:
     only(layer, "dilation_rate", [1] * rank, 1)
     only(layer, "groups", 1)
     window = _window(layer, inputs, "kernel_size")
-    kernel, bias = kernel_and_bias(layer)
-    channels = inputs[0].shape[-1]
-    if kernel.shape[-2] != channels:
-        raise ModelError(
-            f"layer {layer.name!r}: kernel {kernel.shape} is for {kernel.shape[-2]} channels, not {channels}"
-        )
+    kernel, bias = kernel_and_bias(layer, *window.size[2 - rank :], inputs[0].shape[-1])
     kernel = kernel.reshape(*window.size, *kernel.shape[-2:])
     return Conv(name=layer.name, weight=kernel, bias=bias, window=window, activation=activation(layer))
 
@@ -45,10 +40,10 @@ def depthwise_conv(layer: LayerSpec, inputs: list[Value]) -> Node:
     """One convolution per channel, any depth multiplier."""
     only(layer, "dilation_rate", [1, 1], 1)
     window = _window(layer, inputs, "kernel_size")
-    kernel, bias = kernel_and_bias(layer)
-    *size, channels, multiplier = kernel.shape
-    kernel = kernel.reshape(*size, channels * multiplier)
-    bias = bias if layer.config.get("use_bias", True) else bias.repeat(channels)
+    channels = inputs[0].shape[-1]
+    kernel, bias = kernel_and_bias(layer, *window.size, channels, groups=channels)
+    multiplier = kernel.shape[-1]
+    kernel = kernel.reshape(*window.size, channels * multiplier)
     return DepthwiseConv(
         name=layer.name,
         weight=kernel,
