@@ -180,9 +180,9 @@ def test_project_names_that_are_no_identifier_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fc_weight", "fc_result_t", "fc_bias"])
-def test_a_project_name_that_is_a_variable_is_refused(name: str) -> None:
+def test_a_project_name_that_the_code_uses_is_refused(name: str) -> None:
     hls_model = kconvert.convert_from_keras_model(dense_net("fc"), project_name=name)
-    with pytest.raises(ConfigError, match=f"project_name '{name}' is the name of a variable"):
+    with pytest.raises(ConfigError, match=f"project_name '{name}' is a name in the generated code"):
         hls_model.compile()
 
 
