@@ -202,6 +202,23 @@ class Node:
         return kind
 
 
+class OnImages:
+    """What layers over one or two spatial axes share; a tensor [length, channels] is an image of height 1."""
+
+    inputs: list[Value]
+    output: Value
+
+    @property
+    def image_in(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the input."""
+        return image(self.inputs[0])
+
+    @property
+    def image_out(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the output."""
+        return image(self.output)
+
+
 def walk_types(node: Node) -> Iterator[tuple[str, FixedType | None]]:
     """Yield every precision role of `node` with its type."""
     for role, attribute in node.roles.items():

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from kconvert.errors import ConfigError
-from kconvert.layers.base import Constant, Node, image
+from kconvert.layers.base import Constant, Node, OnImages
 from kconvert.types import FixedType, grow
 
 STRATEGIES = ("Latency", "Resource")
@@ -201,7 +201,7 @@ class Reshape(View):
 
 
 @dataclass(eq=False, kw_only=True)
-class ZeroPadding(Node):
+class ZeroPadding(OnImages, Node):
     """Adds zeros around the spatial axes; `padding` is (top, bottom, left, right), top and bottom 0 for rank 1."""
 
     padding: tuple[int, int, int, int]
@@ -217,13 +217,3 @@ class ZeroPadding(Node):
         if len(space) == 2:
             space[0] += top + bottom
         return (*space, channels)
-
-    @property
-    def image_in(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the input."""
-        return image(self.inputs[0])
-
-    @property
-    def image_out(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the output."""
-        return image(self.output)

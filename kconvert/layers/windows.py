@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from kconvert.errors import ConfigError
-from kconvert.layers.base import MAX_WIDTH, Constant, Node, image
+from kconvert.layers.base import MAX_WIDTH, Constant, Node, OnImages, image
 from kconvert.layers.core import Weighted
 from kconvert.types import FixedType, Rounding, grow
 
@@ -61,7 +61,7 @@ def _output_shape(node: Node, window: Window, channels: int) -> tuple[int, ...]:
 
 
 @dataclass(eq=False, kw_only=True)
-class Conv(Weighted):
+class Conv(OnImages, Weighted):
     """Convolution in one or two dimensions, weights [height, width, channels, filters]."""
 
     window: Window
@@ -71,16 +71,6 @@ class Conv(Weighted):
     def output_shape(self) -> tuple[int, ...]:
         """Window positions by filters."""
         return _output_shape(self, self.window, self.fan_out)
-
-    @property
-    def image_in(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the input."""
-        return image(self.inputs[0])
-
-    @property
-    def image_out(self) -> tuple[int, int, int]:
-        """(height, width, filters) of the output."""
-        return image(self.output)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -101,7 +91,7 @@ class DepthwiseConv(Conv):
 
 
 @dataclass(eq=False, kw_only=True)
-class Pool(Node):
+class Pool(OnImages, Node):
     """Largest value or mean under a window, per channel; padding never counts.
 
     Attributes:
@@ -130,11 +120,6 @@ class Pool(Node):
         """Window positions by channels, or channels alone."""
         channels = self.inputs[0].shape[-1]
         return (channels,) if self.drop_space else _output_shape(self, self.window, channels)
-
-    @property
-    def image_in(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the input."""
-        return image(self.inputs[0])
 
     @property
     def image_out(self) -> tuple[int, int, int]:
