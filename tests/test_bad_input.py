@@ -231,7 +231,7 @@ def test_weights_that_do_not_fit_the_layer(weights: tuple[Any, ...], message: st
 
 def test_an_unsupported_layer_says_its_name_its_class_and_what_is_near() -> None:
     message = (
-        r"layer 'fc': class 'Densee' is not supported; did you mean 'Dense'\?.*Supported: .*Conv2D.*registry.reads"
+        r"layer 'fc': class 'Densee' is not supported; did you mean 'Dense'\? \(supported: .*Conv2D.*registry.reads"
     )
     with pytest.raises(UnsupportedLayerError, match=message):
         kconvert.convert_from_keras_model(_replaced(dense_net("fc"), class_name="Densee"))

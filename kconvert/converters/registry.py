@@ -57,8 +57,8 @@ def read_layer(layer: LayerSpec, inputs: list[Value]) -> Node:
     if reader is None:
         raise UnsupportedLayerError(
             f"layer {layer.name!r}: class {layer.class_name!r} is not supported"
-            f"{did_you_mean(layer.class_name, _readers)}. Supported: {', '.join(supported_layers())}. "
-            f"To add a layer, register a reader with kconvert.converters.registry.reads({layer.class_name!r})"
+            f"{did_you_mean(layer.class_name, _readers)} (supported: {', '.join(supported_layers())}); "
+            f"to add a layer, register a reader with kconvert.converters.registry.reads({layer.class_name!r})"
         )
     node = reader(layer, inputs)
     node.layer, node.layer_class = layer.name, layer.class_name
@@ -81,7 +81,7 @@ def make_activation(layer: LayerSpec, node_name: str, name: str, options: Mappin
     if reader is None:
         raise UnsupportedLayerError(
             f"layer {layer.name!r}: activation {name!r} is not supported"
-            f"{did_you_mean(name, _activations)}. Supported: {', '.join(supported_activations())}"
+            f"{did_you_mean(name, _activations)} (supported: {', '.join(supported_activations())})"
         )
     return reader(node_name, options)
 

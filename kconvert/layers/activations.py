@@ -33,6 +33,7 @@ class Relu(Node):
     template = "relu"
     kernel = "nnet_activation.h"
     absorbs = True
+    narrows = True
     leaky_roles: ClassVar[Mapping[str, str]] = {"slope": "slope_type", "result": "result_type"}
 
     def __post_init__(self) -> None:
@@ -126,6 +127,7 @@ class TableActivation(Node):
     template = "table_activation"
     kernel = "nnet_activation.h"
     absorbs = True
+    narrows = True
 
     functions: ClassVar[Mapping[str, Callable[[np.ndarray], np.ndarray]]] = {
         "sigmoid": _sigmoid,
@@ -186,6 +188,7 @@ class Softmax(Node):
     template = "softmax"
     kernel = "nnet_softmax.h"
     absorbs = True
+    narrows = True
 
     def default_type(self, role: str, default: FixedType) -> FixedType | None:
         """Tables are finer than the default type by default."""
@@ -216,7 +219,7 @@ class Softmax(Node):
     def difference_type(self) -> FixedType:
         """Exact type of max(x) - x."""
         source = self.in_type()
-        return self.lossless(source - source, "difference of two inputs")
+        return source - source
 
     @property
     def exp_index_type(self) -> FixedType:

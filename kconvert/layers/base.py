@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,8 @@ import numpy as np
 
 from kconvert.errors import ConfigError, GraphError
 from kconvert.types import FixedType
+
+log = logging.getLogger(__name__)
 
 MAX_WIDTH = 64
 """Widest type a value may have; products and sums of two such values still fit the 128 bits of the csim."""
@@ -105,6 +108,8 @@ class Node:
     kernel: ClassVar[str] = ""
     absorbs: ClassVar[bool] = False
     """True if it makes the result of the layer before it narrow again, so that one may stay lossless."""
+    narrows: ClassVar[bool] = False
+    """True if its result is where a tensor gets its working width, unless it leaves the model."""
     keeps_values: ClassVar[bool] = False
     """True if its results are (a subset of) its inputs' values, so that it needs no type of its own."""
 
@@ -164,6 +169,8 @@ class Node:
         return default
 
     def _result_may_stay_wide(self) -> bool:
+        if self.narrows and self.output.users:
+            return False
         return self.keeps_values or all(user.absorbs or user.passes_on() for user in self.output.users)
 
     def passes_on(self) -> bool:
@@ -191,15 +198,25 @@ class Node:
             types.append(f"{role} {value if value is not None else 'auto'}")
         return f"{self.name} = {type(self).__name__}({reads}) -> {shape}  {', '.join(types)}"
 
-    def lossless(self, kind: FixedType, role: str) -> FixedType:
-        """Return `kind` if it is narrow enough for a value, else raise :class:`ConfigError` saying what to set."""
-        if kind.width > MAX_WIDTH:
-            sources = ", ".join(repr(v.producer.name) for v in self.inputs)
-            raise ConfigError(
-                f"layer {self.name!r}: a lossless {role} needs {kind}, and {MAX_WIDTH} bits are the most; set "
-                f"Precision → {role} of {self.name!r}, or Precision → result of what it reads ({sources})"
-            )
-        return kind
+    def lossless(self, exact: FixedType, role: str) -> FixedType:
+        """Return `exact` if it is narrow enough for a value, else as many of its upper bits as are.
+
+        Integer bits are never dropped, so nothing can overflow.
+
+        Raises:
+            ConfigError: not even the fraction bits of the inputs would be left; the message says what to set.
+        """
+        if exact.width <= MAX_WIDTH:
+            return exact
+        widest = FixedType(MAX_WIDTH, exact.integer, exact.signed)
+        if widest.fraction >= max(value.known_type().fraction for value in self.inputs):
+            log.info("layer %r: an exact %s needs %s; it gets %s", self.name, role, exact, widest)
+            return widest
+        sources = ", ".join(repr(v.producer.name) for v in self.inputs)
+        raise ConfigError(
+            f"layer {self.name!r}: a lossless {role} needs {exact}, and {MAX_WIDTH} bits are the most; set "
+            f"Precision → {role} of {self.name!r}, or Precision → result of what it reads ({sources})"
+        )
 
 
 class OnImages:

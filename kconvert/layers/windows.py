@@ -135,7 +135,9 @@ class Pool(OnImages, Node):
         source = self.in_type()
         self.accum_type = self.accum_type or self.lossless(grow(source, self.window.area), "accum")
         bits = (self.window.area - 1).bit_length()
-        mean = FixedType(source.width + bits, source.integer, source.signed, Rounding.RND)
+        spare = MAX_WIDTH - 3 - bits - self.accum_type.integer - source.fraction  # of what the quotient may have
+        extra = min(bits, max(spare, 0))
+        mean = FixedType(source.width + extra, source.integer, source.signed, Rounding.RND)
         self.result_type = self.result_type or self.lossless(mean, "result")
         if self.quotient_type.width + bits >= MAX_WIDTH:
             raise ConfigError(

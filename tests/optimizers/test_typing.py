@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import kconvert
-from kconvert import HLSModel
+from kconvert import FixedType, HLSModel
 from kconvert.converters.spec import LayerSpec, ModelSpec, TensorRef
 from kconvert.errors import ConfigError
 from kconvert.layers import Add, BatchNormalization, Concatenate, Constant, Input, Pool, Relu, View, Weighted
 from tests import reference
 from tests.layers.common import assert_exact, convert
+from tests.models import randomise
 from tests.optimizers.common import graph_of
 from tests.reference import Exact
 
@@ -145,16 +146,40 @@ def test_lossless_types_are_no_wider_than_the_operands_need(seed: int) -> None:
     assert largest <= accum.max < 8 * max(largest, 8.0)
 
 
-def test_a_lossless_type_beyond_64_bits_says_what_to_set() -> None:
+def _two_dense() -> Any:
     import keras
 
     layers = keras.layers
     x = keras.Input((4,), name="x")
-    model = keras.Model(x, layers.Dense(4, name="fc2")(layers.Dense(4, name="fc1")(x)))
+    return randomise(keras.Model(x, layers.Dense(4, name="fc2")(layers.Dense(4, name="fc1")(x))))
+
+
+def test_a_lossless_type_beyond_64_bits_keeps_its_upper_bits() -> None:
+    model = _two_dense()
+    config = kconvert.config_from_keras_model(model, granularity="name", default_precision="ap_fixed<32,14>")
+    hls_model = convert(model, config)
+    assert hls_model["fc1"].accum_type == FixedType.parse("ap_fixed<64,31>")
+    x = np.random.default_rng(0).normal(size=(50, 4))
+    (y,) = assert_exact(hls_model, [x])
+    np.testing.assert_allclose(y, model.predict(x, verbose=0), atol=1e-3)
+
+
+def test_a_lossless_type_with_no_fraction_left_says_what_to_set() -> None:
+    model = _two_dense()
     config = kconvert.config_from_keras_model(model, granularity="name", default_precision="ap_fixed<32,16>")
     config["LayerName"]["fc1"]["Precision"]["result"] = "auto"
-    with pytest.raises(ConfigError, match=r"'fc1': a lossless accum needs ap_fixed<67,35>, and 64 bits are the most"):
+    with pytest.raises(ConfigError, match=r"'fc2': a lossless accum needs .*64 bits are the most; set .*'fc1'"):
         kconvert.convert_from_keras_model(model, config)
+
+
+def test_an_activation_narrows_its_result_also_before_a_normalisation() -> None:
+    import keras
+
+    layers = keras.layers
+    x = keras.Input((4,), name="x")
+    y = layers.BatchNormalization(name="bn")(layers.LeakyReLU(name="leaky")(layers.Dense(4, name="fc")(x)))
+    hls_model = convert(randomise(keras.Model(x, layers.Softmax(name="softmax")(y))))
+    assert str(hls_model["leaky"].result_type) == "ap_fixed<16,6,AP_RND,AP_SAT>"
 
 
 def test_every_type_is_known_afterwards_and_history_tells_the_story() -> None:
