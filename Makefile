@@ -4,18 +4,21 @@ PYTHON ?= python3
 
 VENV := .venv
 LIGHT := .venv-light
+LEGACY := .venv-legacy
 PIP := -m pip --disable-pip-version-check --no-input install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest test-light test-vendor-headers bench clean
+.PHONY: help demo test lint types pytest test-light test-vendor-headers test-exactness test-legacy bench clean
 
 help:
 	@echo "make demo                 convert, compile and check a small network"
 	@echo "make test                 lint, types and all tests"
 	@echo "make test-light           the tests of an installation without TensorFlow, in $(LIGHT)"
 	@echo "make test-vendor-headers  the generated C++ with the vendor's own ap_fixed headers"
+	@echo "make test-exactness       2,000 random quantised networks against QKeras, bit for bit"
+	@echo "make test-legacy          the tests with QKeras 0.9 on Keras 2, in $(LEGACY)"
 	@echo "make bench                the benchmarks"
-	@echo "make clean                remove what the above wrote, except $(VENV) and $(LIGHT)"
+	@echo "make clean                remove what the above wrote, except the environments"
 	@echo "PYTHON=python3.12 make demo picks the Python that $(VENV) is made with (3.11 or newer)."
 
 demo: $(VENV)/.installed
@@ -39,6 +42,12 @@ test-light: $(LIGHT)/.installed
 test-vendor-headers: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest tests/vendor_headers
 
+test-exactness: $(VENV)/.installed
+	KCONVERT_EXACTNESS=2000 $(VENV)/bin/python -m pytest -n 2 tests/qkeras/test_exactness.py
+
+test-legacy: $(LEGACY)/.installed
+	TF_USE_LEGACY_KERAS=1 $(LEGACY)/bin/python -m pytest tests/legacy
+
 bench: $(VENV)/.installed
 	@set -e; for script in bench/[!_]*.py; do echo "$$script"; $(VENV)/bin/python "$$script"; done
 
@@ -57,6 +66,13 @@ $(LIGHT)/.installed: setup.py requirements-light.txt
 	$(call make_venv,$(LIGHT))
 	$(LIGHT)/bin/python $(PIP) -r requirements-light.txt pytest
 	$(LIGHT)/bin/python $(PIP) --no-deps -e .
+	@touch $@
+
+# QKeras 0.9 has the module name of its successor, so it needs an environment of its own.
+$(LEGACY)/.installed: setup.py requirements-legacy.txt
+	$(call make_venv,$(LEGACY))
+	$(LEGACY)/bin/python $(PIP) -r requirements-legacy.txt pytest
+	$(LEGACY)/bin/python $(PIP) --no-deps -e .
 	@touch $@
 
 # Debian splits venv off Python: without python3-venv, ensurepip is missing and `python3 -m venv` breaks off half-way.

@@ -220,7 +220,7 @@ class HLSConfig:
     def apply(self, node: Node) -> None:
         """Set the types and options of `node`; types left ``auto`` stay ``None``."""
         for role in node.roles:
-            setattr(node, node.roles[role], node.default_type(role, self.default))
+            setattr(node, node.roles[role], node.preset.get(role) or node.default_type(role, self.default))
         places = (self.model, self.types.get(node.layer_class), self.names.get(node.layer))
         for place in filter(None, places):
             self._apply_precision(node, place)

@@ -165,7 +165,8 @@ class Firmware:
         name = self.name
         # a matrix applied at several positions, or from block memory, is a process of its own in a dataflow region
         dataflow = any(
-            getattr(n, "strategy", "Latency") == "Resource" or len(n.output.shape) > 1 for n in self.computed
+            getattr(n, "strategy", "Latency") == "Resource" or any(len(v.shape) > 1 for v in (*n.inputs, n.output))
+            for n in self.computed
         )
         interval = max([getattr(n, "reuse_factor", 1) for n in self.computed], default=1)
         files = {

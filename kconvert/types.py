@@ -357,6 +357,37 @@ def grow(t: FixedType, n: int) -> FixedType:
     return FixedType(t.width + bits, t.integer + bits, t.signed)
 
 
+def exact_type(values: npt.ArrayLike, max_width: int = 32) -> FixedType:
+    """Return the smallest type that holds every one of `values`, signed only if one is negative.
+
+    Where that takes more than `max_width` bits, the integer bits stay, low bits go, and the type rounds to nearest and
+    saturates.
+
+    Args:
+        values: Finite numbers of any shape, taken as float64. Zeros alone, or none, get one unsigned bit.
+        max_width: Most bits the type may have.
+
+    Raises:
+        PrecisionError: A value is NaN, infinite, or needs integer bits outside of what a type can have.
+    """
+    x = np.asarray(values, dtype=np.float64).reshape(-1)
+    if not np.isfinite(x).all():
+        raise PrecisionError(f"no type holds {x[~np.isfinite(x)][0]}; give finite values")
+    x = x[x != 0]
+    if not x.size:
+        return FixedType(1, 1, signed=False)
+    signed = bool((x < 0).any())
+    mantissa, exponent = np.frexp(x)  # 0.5 <= |mantissa| < 1, a multiple of 2**-53
+    # -(2**n) needs one bit less than 2**n: two's complement reaches one step further down.
+    integer = int((exponent - (mantissa == -0.5)).max()) + signed
+    whole = np.ldexp(np.abs(mantissa), 53).astype(np.int64)
+    trailing_zeros = np.frexp((whole & -whole).astype(np.float64))[1] - 1
+    fraction = int((53 - exponent - trailing_zeros).max())
+    if integer + fraction <= max_width:
+        return FixedType(integer + fraction, integer, signed)
+    return FixedType(max_width, integer, signed, Rounding.RND, Overflow.SAT)
+
+
 def parse_precision(text: str | FixedType) -> FixedType | None:
     """Read a precision as :meth:`FixedType.parse` does, but ``auto`` gives None and a type is given back.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,3 +30,19 @@ def golden(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"golden data {name!r} not found below {base} (set KCONVERT_TEST_DATA)")
     return path
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say how many random networks were compared with Keras bit for bit."""
+    reports = [r for r in terminalreporter.getreports("passed") if getattr(r, "when", "") == "call"]
+    totals: dict[str, int] = {}
+    for report in reports:
+        for name, value in report.user_properties:
+            totals[name] = totals.get(name, 0) + value
+    if "networks" in totals:
+        equal = totals["equal to Keras"]
+        rest = totals["networks"] - equal
+        terminalreporter.write_line(
+            f"{totals['networks']} random quantised networks: {equal} equal to Keras bit for bit, {rest} (Keras itself "
+            f"rounds in float32) equal to an integer evaluation"
+        )

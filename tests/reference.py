@@ -9,13 +9,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from kconvert import FixedType, HLSModel
 from kconvert.layers import (
+    GRU,
+    LSTM,
     Add,
+    Average,
     BatchNormalization,
     Concatenate,
     Constant,
@@ -23,11 +27,18 @@ from kconvert.layers import (
     Dense,
     DepthwiseConv,
     Input,
+    Maximum,
+    Minimum,
+    Multiply,
     Node,
     Pool,
+    Recurrent,
     Relu,
+    SimpleRNN,
     Softmax,
+    Subtract,
     TableActivation,
+    Thresholds,
     View,
     Weighted,
     Window,
@@ -150,7 +161,12 @@ def columns_of(node: Weighted, x: Array) -> Array:
 
 def pad(node: ZeroPadding, x: Array) -> Array:
     top, bottom, left, right = node.padding
-    return np.pad(as_image(x), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    image = as_image(x)
+    n, height, width, channels = image.shape
+    rows, columns = node.spread
+    spread = np.zeros((n, (height - 1) * rows + 1, (width - 1) * columns + 1, channels), dtype=x.dtype)
+    spread[:, ::rows, ::columns] = image
+    return np.pad(spread, ((0, 0), (top, bottom), (left, right), (0, 0)))
 
 
 # ---- fixed point ----
@@ -164,13 +180,63 @@ def exact(node: Node, *x: Exact) -> Exact:
 
 @exact.register
 def _(node: Weighted, x: Exact) -> Exact:
-    accum_type, constants = node.typed("accum"), node.constants()
+    constants = node.constants()
     weight = Exact.of(constants["weight"]).reshape(node.fan_in, node.fan_out)
     terms = Exact(columns_of(node, x.raw), x.fraction)
-    accum = Exact.of(constants["bias"]).to(accum_type)
-    for k in range(node.fan_in):
+    return weighted_sum(terms, weight, Exact.of(constants["bias"]), node.typed("accum"))
+
+
+def weighted_sum(terms: Exact, weight: Exact, bias: Exact, accum_type: FixedType) -> Exact:
+    """Return bias + sum of terms [..., fan-in, 1 or outputs] * weight [fan-in, outputs], every sum stored."""
+    accum = bias.to(accum_type)
+    for k in range(len(weight.raw)):
         accum = (accum + terms[..., k, :] * weight[k]).to(accum_type)
     return accum
+
+
+@exact.register
+def _(node: Recurrent, x: Exact) -> Exact:
+    c = {role: Exact.of(constant) for role, constant in node.constants().items()}
+    accum_type, state_type, units = node.typed("accum"), node.typed("state"), node.units
+
+    def sums(values: Exact, weight: str, bias: Exact) -> Exact:
+        return weighted_sum(Exact(values.raw[..., None], values.fraction), c[weight], bias, accum_type)
+
+    def gate(function: Node | None, value: Exact) -> Exact:
+        assert function is not None
+        return exact(function, value).to(function.output.known_type())
+
+    def part(values: Exact, index: int) -> Exact:
+        return values[:, index * units : (index + 1) * units]
+
+    n, steps = x.raw.shape[:2]
+    h = Exact(np.zeros((n, units), dtype=object), 0).to(state_type)
+    memory = h.to(node.typed("cell")) if isinstance(node, LSTM) else h
+    states = []
+    for t in reversed(range(steps)) if node.go_backwards else range(steps):
+        of_input = sums(x[:, t], "weight", c["bias"])
+        of_state = sums(h, "recurrent_weight", c["recurrent_bias"][: c["recurrent_weight"].raw.shape[1]])
+        if isinstance(node, SimpleRNN):
+            h = gate(node.activation, of_input + of_state).to(state_type)
+        elif isinstance(node, LSTM):
+            total = of_input + of_state
+            i, f, o = (gate(node.recurrent_activation, part(total, index)) for index in (0, 1, 3))
+            g = gate(node.activation, part(total, 2))
+            memory = (f * memory + i * g).to(node.typed("cell"))
+            h = (o * gate(node.activation, memory)).to(state_type)
+        elif isinstance(node, GRU):
+            z, r = (gate(node.recurrent_activation, part(of_input, k) + part(of_state, k)) for k in (0, 1))
+            if node.reset_after:
+                of_reset = r * part(of_state, 2)
+            else:
+                of_reset = sums((r * h).to(state_type), "candidate_weight", c["recurrent_bias"][2 * units :])
+            g = gate(node.activation, part(of_input, 2) + of_reset)
+            one = Exact(np.array(1, dtype=object), 0)
+            h = (z * h + (one + -z) * g).to(state_type)
+        states.append(h)
+    if not node.return_sequences:
+        return h
+    return Exact(np.stack([state.raw for state in states], axis=1), h.fraction, state_type)
 
 
 @exact.register
@@ -186,7 +252,7 @@ def _(node: Pool, x: Exact) -> Exact:
     if not node.average:
         lowest = min(seen.min(), 0) - 1
         return Exact(np.where(inside[..., None], seen, lowest).max(axis=3), x.fraction, x.type)
-    accum_type, quotient_type = node.typed("accum"), node.quotient_type
+    accum_type, quotient_type = node.typed("accum"), node.division.quotient_type
     accum = Exact(np.zeros((n, rows, columns, channels), dtype=object), 0).to(accum_type)
     for k in range(area):
         accum = (accum + Exact(seen[:, :, :, k], x.fraction)).to(accum_type)
@@ -204,6 +270,8 @@ def _(node: Relu, x: Exact) -> Exact:
         y = Exact(np.maximum(x.raw, 0), x.fraction, x.type).to(result_type).raw
     if node.max_value is not None:
         y = np.minimum(y, Exact.of(constants["limit"]).to(result_type).raw)
+    if node.min_value is not None:
+        y = np.maximum(y, Exact.of(constants["lower_limit"]).to(result_type).raw)
     return Exact(y, result_type.fraction, result_type)
 
 
@@ -246,8 +314,47 @@ def reciprocal(node: Softmax, table: Constant, total: int, fraction: int) -> int
 
 
 @exact.register
+def _(node: Thresholds, x: Exact) -> Exact:
+    value = np.array([Fraction(int(raw)) / Fraction(2) ** x.fraction for raw in x.raw.flat], dtype=object)
+    return Exact.of(Constant(node.levels, node.level_type))[steps_reached(node, value.reshape(x.raw.shape))]
+
+
+def steps_reached(node: Thresholds, x: Array) -> Array:
+    """Return for each number how many thresholds it has reached."""
+    inclusive = np.broadcast_to(node.inclusive, len(node.thresholds))
+    reached = [x >= t if at else x > t for t, at in zip(node.thresholds, inclusive, strict=True)]
+    return np.sum(reached, axis=0, dtype=int)
+
+
+@exact.register
 def _(node: Add, *x: Exact) -> Exact:
     return functools.reduce(lambda a, b: a + b, x)
+
+
+@exact.register
+def _(node: Subtract, x: Exact, y: Exact) -> Exact:
+    return x + -y
+
+
+@exact.register
+def _(node: Multiply, *x: Exact) -> Exact:
+    return functools.reduce(lambda a, b: a * b, x)
+
+
+@exact.register
+def _(node: Maximum | Minimum, *x: Exact) -> Exact:
+    fraction = max(part.fraction for part in x)
+    choose = np.maximum if isinstance(node, Maximum) else np.minimum
+    return Exact(functools.reduce(choose, [part.at(fraction) for part in x]), fraction)
+
+
+@exact.register
+def _(node: Average, *x: Exact) -> Exact:
+    accum_type, quotient_type = node.typed("accum"), node.division.quotient_type
+    accum = Exact(np.zeros_like(x[0].raw), 0).to(accum_type)
+    for part in x:
+        accum = (accum + part).to(accum_type)
+    return Exact(accum.at(quotient_type.fraction) // len(x), quotient_type.fraction)
 
 
 @exact.register
@@ -284,6 +391,30 @@ def _(node: Weighted, x: Array) -> Array:
 
 
 @real.register
+def _(node: Recurrent, x: Array) -> Array:
+    h = memory = np.zeros((len(x), node.units))
+    states = []
+    for t in reversed(range(node.steps)) if node.go_backwards else range(node.steps):
+        a = np.split(x[:, t] @ node.weight + node.bias, node.gates, axis=1)
+        b = np.split(h @ node.recurrent_weight + node.recurrent_bias, node.gates, axis=1)
+        if isinstance(node, SimpleRNN):
+            h = real(node.activation, a[0] + b[0])
+            states.append(h)
+            continue
+        assert node.recurrent_activation is not None
+        if isinstance(node, LSTM):
+            i, f, o = (real(node.recurrent_activation, a[k] + b[k]) for k in (0, 1, 3))
+            memory = f * memory + i * real(node.activation, a[2] + b[2])
+            h = o * real(node.activation, memory)
+        elif isinstance(node, GRU):
+            z, r = (real(node.recurrent_activation, a[k] + b[k]) for k in (0, 1))
+            of_reset = r * b[2] if node.reset_after else (r * h) @ node.recurrent_weight[:, 2 * node.units :]
+            h = z * h + (1 - z) * real(node.activation, a[2] + of_reset)
+        states.append(h)
+    return np.stack(states, axis=1) if node.return_sequences else h
+
+
+@real.register
 def _(node: BatchNormalization, x: Array) -> Array:
     return x * node.scale + node.bias
 
@@ -298,8 +429,7 @@ def _(node: Pool, x: Array) -> Array:
 
 @real.register
 def _(node: Relu, x: Array) -> Array:
-    y = np.where(x < 0, x * node.negative_slope, x)
-    return y if node.max_value is None else np.minimum(y, node.max_value)
+    return np.clip(np.where(x < 0, x * node.negative_slope, x), node.min_value, node.max_value)
 
 
 @real.register
@@ -314,8 +444,33 @@ def _(node: Softmax, x: Array) -> Array:
 
 
 @real.register
+def _(node: Thresholds, x: Array) -> Array:
+    return np.asarray(node.levels[steps_reached(node, x)])
+
+
+@real.register
 def _(node: Add, *x: Array) -> Array:
     return np.sum(x, axis=0)
+
+
+@real.register
+def _(node: Subtract, x: Array, y: Array) -> Array:
+    return x - y
+
+
+@real.register
+def _(node: Multiply, *x: Array) -> Array:
+    return np.prod(x, axis=0)
+
+
+@real.register
+def _(node: Maximum | Minimum, *x: Array) -> Array:
+    return np.max(x, axis=0) if isinstance(node, Maximum) else np.min(x, axis=0)
+
+
+@real.register
+def _(node: Average, *x: Array) -> Array:
+    return np.mean(x, axis=0)
 
 
 @real.register

@@ -262,7 +262,7 @@ def _keras_layer(kind: str, shape: tuple[int | None, ...], **options: Any) -> An
         ("BatchNormalization", (4, 3), {"axis": 1}, "axis"),
         ("Softmax", (4, 3), {"axis": 1}, "axis"),
         ("ReLU", (4,), {"threshold": 0.5}, "threshold"),
-        ("LSTM", (4, 3), {"units": 2}, "LSTM"),
+        ("LSTM", (4, 3), {"units": 2, "activation": "softmax"}, "softmax"),
         ("GaussianNoise", (4,), {"stddev": 1.0}, "GaussianNoise"),
         ("MaxPooling2D", (4, 8, 8), {"data_format": "channels_first"}, "data_format"),
     ],

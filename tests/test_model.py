@@ -23,9 +23,6 @@ from tests.conftest import ROOT
 from tests.layers.common import as_list, assert_exact, inputs_of, keras_answers
 from tests.models import MODELS, mlp, mlp_batchnorm, randomise, residual_two_inputs
 
-# the models that hold nothing this version cannot convert
-CONVERTIBLE = ["mlp", "mlp_batchnorm", "conv1d_net", "conv2d_net", "residual_two_inputs", "multi_output", "nested_net"]
-
 
 def compiled(model: Any, config: Any = None) -> HLSModel:
     with warnings.catch_warnings():
@@ -41,7 +38,7 @@ def small() -> tuple[Any, HLSModel]:
     return model, compiled(model)
 
 
-@pytest.mark.parametrize("name", CONVERTIBLE)
+@pytest.mark.parametrize("name", MODELS)
 def test_whole_models_are_exact_and_near_keras(name: str) -> None:
     model = MODELS[name]()
     hls_model = compiled(model)

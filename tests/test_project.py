@@ -21,7 +21,7 @@ from kconvert.firmware import Firmware
 from tests.layers.common import as_list
 from tests.models import MODELS, conv2d_net, mlp, randomise
 
-CONVERTIBLE = ["mlp_batchnorm", "conv2d_net", "multi_output", "residual_two_inputs"]
+SOME = ["mlp_batchnorm", "conv2d_net", "depthwise_net", "multi_output", "residual_two_inputs", "shared_tensor_net"]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_data_that_do_not_fit_are_refused(model: Any, tmp_path: Path) -> None:
 # ---- the configuration file ----
 
 
-@pytest.mark.parametrize("name", CONVERTIBLE)
+@pytest.mark.parametrize("name", SOME)
 def test_the_configuration_file_converts_to_the_same_project(name: str, tmp_path: Path) -> None:
     first = converted(MODELS[name](), tmp_path / "prj", part="xc7z020clg400-1", clock_period=10, backend="Vivado")
     folder = first.write()
@@ -280,7 +280,7 @@ def run_test_bench(folder: Path, count: int) -> np.ndarray:
     return np.loadtxt(folder / "tb" / "tb_data" / "csim_results.log", ndmin=2)
 
 
-@pytest.mark.parametrize("name", CONVERTIBLE)
+@pytest.mark.parametrize("name", SOME)
 def test_the_test_bench_computes_what_predict_does(name: str, tmp_path: Path) -> None:
     model = MODELS[name]()
     shapes = [v.shape for v in kconvert.convert_from_keras_model(model).inputs]

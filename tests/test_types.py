@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kconvert.errors import PrecisionError
-from kconvert.types import FixedType, Overflow, Rounding, grow, parse_precision, union
+from kconvert.types import FixedType, Overflow, Rounding, exact_type, grow, parse_precision, union
 from tests.conftest import golden
 
 EXAMPLES = settings(deadline=None, max_examples=150)
@@ -705,3 +705,82 @@ def test_reference_headers_agree_on_result_types() -> None:
         a, b = FixedType(w, i, bool(s)), FixedType(w2, i2, bool(s2))
         for t, answer in zip((a + b, a - b, a * b), answers, strict=True):
             assert [t.width, t.integer, t.signed] == answer.tolist(), (a, b)
+
+
+# -------------------------------------------------------------------- the type of given values
+
+
+def doubles(reach: int) -> st.SearchStrategy[float]:
+    """Few and many significant bits, anywhere within about 2**-reach to 2**reach."""
+    return st.builds(
+        math.ldexp, st.integers(-40, 40) | st.integers(-(2**53), 2**53), st.integers(-8, 8) | st.integers(-reach, reach)
+    )
+
+
+def holds_values(t: FixedType, values: list[float]) -> bool:
+    return all(exact(raw, t) == Fraction(v) for raw, v in zip(t.to_raw(values), values, strict=True))
+
+
+@EXAMPLES
+@given(values=st.lists(doubles(70), min_size=1, max_size=8), max_width=st.sampled_from([32, 64, 128]))
+def test_exact_type_is_the_smallest_that_holds_the_values(values: list[float], max_width: int) -> None:
+    t = exact_type(np.array(values), max_width)
+    assert t.signed == any(v < 0 for v in values)
+    if (t.rounding, t.overflow) == (Rounding.RND, Overflow.SAT):
+        assert t.width == max_width
+        assert not holds_values(t.with_(overflow=Overflow.WRAP), values)
+        return
+    assert t == FixedType(t.width, t.integer, t.signed)
+    assert holds_values(t, values)
+    if t.width > 1:
+        fewer = [FixedType(t.width - 1, t.integer - top, t.signed) for top in (0, 1)]
+        assert not any(holds_values(smaller, values) for smaller in fewer)
+
+
+@EXAMPLES
+@given(values=st.lists(doubles(400), min_size=1, max_size=8), max_width=st.integers(1, 64))
+def test_exact_type_keeps_the_integer_bits(values: list[float], max_width: int) -> None:
+    t = exact_type(np.array(values), max_width)
+    assert t.width <= max_width
+    for v in map(Fraction, values):
+        assert -(Fraction(2) ** (t.integer - 1)) * t.signed <= v < Fraction(2) ** (t.integer - t.signed)
+        nearest = min(max(round_model(v * Fraction(2) ** t.fraction, Rounding.RND), t.raw_min), t.raw_max)
+        assert t.to_raw(float(v)) == nearest
+    if any(values):  # one integer bit less would be too few
+        half = Fraction(2) ** (t.integer - 1 - t.signed)
+        assert not all(-half * t.signed <= Fraction(v) < half for v in values)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0], FixedType(1, 1, signed=False)),
+        ([0.125], FixedType(1, -2, signed=False)),
+        ([2.0**40], FixedType(1, 41, signed=False)),
+        ([-1.0], FixedType(1, 1)),
+        ([-0.25, 0.0], FixedType(1, -1)),
+        ([-1.0, 1.0], FixedType(2, 2)),
+        ([0.5, 4.0], FixedType(4, 3, signed=False)),
+        ([[3.0, -4.0], [0.0, 1.0]], FixedType(3, 3)),
+        ([0.0, -0.0], FixedType(1, 1, signed=False)),
+        ([], FixedType(1, 1, signed=False)),
+        ([0.1], FixedType(32, -3, False, Rounding.RND, Overflow.SAT)),
+        ([2.0**31, 0.5], FixedType(32, 32, False, Rounding.RND, Overflow.SAT)),
+        ([-(2.0**30), 0.5], FixedType(32, 31)),
+        ([2.0**40, 1.0], FixedType(32, 41, False, Rounding.RND, Overflow.SAT)),
+    ],
+)
+def test_exact_type_of(values: list[float], expected: FixedType) -> None:
+    assert exact_type(np.array(values)) == expected
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_exact_type_refuses_what_is_not_finite(bad: float) -> None:
+    with pytest.raises(PrecisionError, match=f"no type holds {bad}"):
+        exact_type(np.array([1.0, bad]))
+
+
+@pytest.mark.parametrize("values", [[1.0, 1e300], [1e-300]])
+def test_exact_type_refuses_what_no_binary_point_reaches(values: list[float]) -> None:
+    with pytest.raises(PrecisionError, match="integer bits: must be -512 to 512"):
+        exact_type(np.array(values))

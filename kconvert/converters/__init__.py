@@ -11,6 +11,7 @@ import numpy as np
 
 from kconvert.config import DEFAULT_PRECISION, ProjectSettings, make_config
 from kconvert.converters import keras as _keras  # noqa: F401  registers the readers of Keras' layers
+from kconvert.converters import qkeras as _qkeras  # noqa: F401  and those of QKeras'
 from kconvert.converters.readers import read_model
 from kconvert.converters.registry import read_layer
 from kconvert.converters.spec import LayerSpec, ModelSpec, TensorRef
@@ -18,6 +19,7 @@ from kconvert.errors import ConfigError, ModelError, PrecisionWarning
 from kconvert.layers import Value, Weighted
 from kconvert.model import HLSModel
 from kconvert.optimizers import PIPELINE, split_activations
+from kconvert.types import FixedType
 
 __all__ = [
     "build_model",
@@ -183,18 +185,25 @@ def _add_call(model: HLSModel, values: dict[TensorRef, Value], layer: LayerSpec,
     if any(ref not in values for ref in refs):
         return False
     inputs = [values[ref] for ref in refs]
-    node = read_layer(layer, inputs)
+    shapes = [v.shape for v in inputs]
+    chain = read_layer(layer, inputs)
     if number:  # a layer called again: other inputs, same weights and settings
-        node.name = f"{layer.name}:{number}"
-        if isinstance(node, Weighted) and node.activation is not None:
-            node.activation.name += f":{number}"
+        for node in chain:
+            node.name += f":{number}"
+            if isinstance(node, Weighted) and node.activation is not None:
+                node.activation.name += f":{number}"
+    last = chain[-1]
+    if isinstance(last, Weighted) and layer.config.get("use_bias") is False:  # zeros, for good
+        last.preset = {"bias": FixedType(1, 1, signed=False), **last.preset}
     try:
-        values[TensorRef(layer.name, number)] = model.add(node, *inputs)
+        for node in chain:
+            inputs = [model.add(node, *inputs)]
+            if node is not last:
+                node.output.names = []  # no tensor of the Keras model
     except ValueError as error:
-        shapes = [v.shape for v in inputs]
         raise ModelError(f"layer {layer.name!r} does not fit its inputs {shapes}: {error}") from error
-    if any(n < 1 for n in node.output.shape):
-        raise ModelError(
-            f"layer {layer.name!r} makes an empty tensor {node.output.shape} of {[v.shape for v in inputs]}"
-        )
+    (output,) = inputs
+    if any(n < 1 for n in output.shape):
+        raise ModelError(f"layer {layer.name!r} makes an empty tensor {output.shape} of {shapes}")
+    values[TensorRef(layer.name, number)] = output
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,20 +11,22 @@ from kconvert.converters.spec import LayerSpec
 from kconvert.errors import ModelError, UnsupportedLayerError, did_you_mean
 from kconvert.layers import Node, Value
 
-Reader = Callable[[LayerSpec, list[Value]], Node]
+Reader = Callable[[LayerSpec, list[Value]], Node | tuple[Node, ...]]
+"""Makes the node of a layer; or a chain of nodes, each reading the one before, named after the layer but the last."""
+R = TypeVar("R", bound=Reader)
 ActivationReader = Callable[[str, Mapping[str, Any]], Node]
 
 _readers: dict[str, Reader] = {}
 _activations: dict[str, ActivationReader] = {}
 
 
-def reads(*class_names: str) -> Callable[[Reader], Reader]:
+def reads(*class_names: str) -> Callable[[R], R]:
     """Register a function that makes the IR node of Keras layers of these classes.
 
     It gets the layer in neutral form and the values it is called on, and returns a node not yet connected.
     """
 
-    def register(reader: Reader) -> Reader:
+    def register(reader: R) -> R:
         _readers.update(dict.fromkeys(class_names, reader))
         return reader
 
@@ -51,8 +53,12 @@ def supported_activations() -> list[str]:
     return sorted(_activations)
 
 
-def read_layer(layer: LayerSpec, inputs: list[Value]) -> Node:
-    """Return the node of `layer`, or raise :class:`UnsupportedLayerError` naming it and what is near."""
+def read_layer(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
+    """Return the node of `layer`, or the chain of nodes that it is in hardware.
+
+    Raises:
+        UnsupportedLayerError: there is no reader; the message names the layer and what is near.
+    """
     reader = _readers.get(layer.class_name)
     if reader is None:
         raise UnsupportedLayerError(
@@ -60,9 +66,12 @@ def read_layer(layer: LayerSpec, inputs: list[Value]) -> Node:
             f"{did_you_mean(layer.class_name, _readers)} (supported: {', '.join(supported_layers())}); "
             f"to add a layer, register a reader with kconvert.converters.registry.reads({layer.class_name!r})"
         )
-    node = reader(layer, inputs)
-    node.layer, node.layer_class = layer.name, layer.class_name
-    return node
+    made = reader(layer, inputs)
+    chain = made if isinstance(made, tuple) else (made,)
+    for node in chain:
+        node.layer_class = layer.class_name
+    chain[-1].layer = layer.name
+    return chain
 
 
 def activation(layer: LayerSpec, key: str = "activation") -> Node | None:
@@ -90,8 +99,9 @@ def activation_name(layer: LayerSpec, raw: object) -> tuple[str, Mapping[str, An
     """Return (name, options) of an activation as Keras serialises it: a name, a function, or a layer."""
     if raw is None:
         return "linear", {}
-    if isinstance(raw, str):
-        return raw, {}
+    if isinstance(raw, str):  # "relu", or a quantizer with its arguments: "quantized_relu(6,2)"
+        function = raw.partition("(")[0].strip()
+        return function, ({"call": raw} if function != raw else {})
     if isinstance(raw, Mapping):
         inner, name = raw.get("config"), raw.get("class_name")
         if isinstance(inner, str):  # Keras 3 wraps a function: {"class_name": "function", "config": "relu"}

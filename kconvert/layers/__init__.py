@@ -1,8 +1,9 @@
 """The intermediate representation: one small dataclass per operation."""
 
-from kconvert.layers.activations import Relu, Softmax, TableActivation
+from kconvert.layers.activations import Quantize, Relu, Softmax, TableActivation
 from kconvert.layers.base import Constant, Node, Value, identifier
 from kconvert.layers.core import (
+    ApplyAlpha,
     BatchNormalization,
     Dense,
     Identity,
@@ -12,11 +13,17 @@ from kconvert.layers.core import (
     Weighted,
     ZeroPadding,
 )
-from kconvert.layers.merge import Add, Concatenate
+from kconvert.layers.merge import Add, Average, Concatenate, Maximum, Merge, Minimum, Multiply, Subtract
+from kconvert.layers.recurrent import GRU, LSTM, Recurrent, SimpleRNN
+from kconvert.layers.steps import Thresholds
 from kconvert.layers.windows import Conv, DepthwiseConv, Pool, Window
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "Add",
+    "ApplyAlpha",
+    "Average",
     "BatchNormalization",
     "Concatenate",
     "Constant",
@@ -25,12 +32,21 @@ __all__ = [
     "DepthwiseConv",
     "Identity",
     "Input",
+    "Maximum",
+    "Merge",
+    "Minimum",
+    "Multiply",
     "Node",
     "Pool",
+    "Quantize",
+    "Recurrent",
     "Relu",
     "Reshape",
+    "SimpleRNN",
     "Softmax",
+    "Subtract",
     "TableActivation",
+    "Thresholds",
     "Value",
     "View",
     "Weighted",

@@ -16,6 +16,7 @@ import numpy as np
 
 from kconvert.errors import ConfigError
 from kconvert.layers.base import Constant, Node
+from kconvert.layers.core import View
 from kconvert.types import FixedType, Overflow, Rounding, grow
 
 TABLE_TYPE = FixedType(18, 8, True, Rounding.RND, Overflow.SAT)
@@ -23,11 +24,21 @@ SOFTMAX_IMPLEMENTATIONS = ("stable", "latency", "argmax")
 
 
 @dataclass(eq=False, kw_only=True)
+class Quantize(View):
+    """Stores its input in the type of its result: a quantizer used as an activation."""
+
+    absorbs = True
+    narrows = True
+    keeps_values = False
+
+
+@dataclass(eq=False, kw_only=True)
 class Relu(Node):
-    """``min(max(x, negative_slope * x), max_value)`` (ReLU, LeakyReLU)."""
+    """``max(x, negative_slope * x)`` between `min_value` and `max_value`, where there are any (ReLU, LeakyReLU)."""
 
     negative_slope: float = 0.0
     max_value: float | None = None
+    min_value: float | None = None
     slope_type: FixedType | None = None
 
     template = "relu"
@@ -51,18 +62,12 @@ class Relu(Node):
         self.slope_type = self.slope_type or default
         self.result_type = self.result_type or self.lossless(source * self.slope_type, "result")
 
-    @property
-    def limit(self) -> Constant | None:
-        """`max_value` rounded to the result's grid, in a type without modes."""
-        if self.max_value is None:
-            return None
-        result = self.typed("result")
-        plain = FixedType(result.width, result.integer, result.signed, Rounding.RND, Overflow.SAT)
-        return Constant(np.array([self.max_value]), plain)
-
     def constants(self) -> dict[str, Constant]:
-        """Slope and upper limit, where there are any."""
-        found = {"limit": self.limit} if self.limit else {}
+        """Slope and limits, where there are any; limits are rounded to the result's grid."""
+        result = self.typed("result")
+        grid = FixedType(result.width, result.integer, result.signed, Rounding.RND, Overflow.SAT)
+        limits = {"limit": self.max_value, "lower_limit": self.min_value}
+        found = {role: Constant(np.array([value]), grid) for role, value in limits.items() if value is not None}
         if self.negative_slope:
             found["slope"] = Constant(np.array([self.negative_slope]), self.typed("slope"))
         return found

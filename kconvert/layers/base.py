@@ -99,6 +99,12 @@ class Node:
     cpp: str = ""
     """Base of its C++ identifiers, set when it joins a model."""
 
+    preset: Mapping[str, FixedType] = field(default_factory=dict, repr=False)
+    """Types by role that the model itself demands (of its quantizers); the settings may still replace them."""
+
+    stays_wide: bool = False
+    """True if its result is lossless unless the settings say otherwise: a tensor the model does not quantise."""
+
     inputs: list[Value] = field(default_factory=list, repr=False)
     output: Value = field(init=False, repr=False)
 
@@ -169,6 +175,8 @@ class Node:
         return default
 
     def _result_may_stay_wide(self) -> bool:
+        if self.stays_wide:
+            return True
         if self.narrows and self.output.users:
             return False
         return self.keeps_values or all(user.absorbs or user.passes_on() for user in self.output.users)

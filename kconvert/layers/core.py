@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from kconvert.errors import ConfigError
-from kconvert.layers.base import Constant, Node, OnImages
-from kconvert.types import FixedType, grow
+from kconvert.layers.base import Constant, Node, OnImages, image
+from kconvert.types import FixedType, exact_type, grow
 
 STRATEGIES = ("Latency", "Resource")
 
@@ -41,6 +41,8 @@ class Weighted(Node):
     Attributes:
         weight: Float weights, the axis of the outputs last; flattened they are a matrix [fan-in, outputs].
         bias: Float bias [outputs].
+        weight_scale: Factor [outputs] that `weight` has still to be multiplied by (the alpha of a quantizer);
+            an optimiser moves it behind the sum.
         activation: A node without inputs to be put behind this layer; split off by an optimiser.
         reuse_factor: How many times one multiplier is used for one application of the matrix.
         strategy: ``Latency`` (all in parallel) or ``Resource`` (weights in block memory).
@@ -48,6 +50,7 @@ class Weighted(Node):
 
     weight: np.ndarray
     bias: np.ndarray
+    weight_scale: np.ndarray | None = None
     activation: Node | None = None
     weight_type: FixedType | None = None
     bias_type: FixedType | None = None
@@ -144,8 +147,8 @@ class BatchNormalization(Node):
 
     @property
     def channels(self) -> int:
-        """Size of the last axis."""
-        return self.output.shape[-1]
+        """Number of scales: the size of the last axis, or 1 where all channels share one."""
+        return self.scale.size
 
     def default_type(self, role: str, default: FixedType) -> FixedType | None:
         """``auto`` for its parameters too: they are meant to be folded into the layer before."""
@@ -161,9 +164,24 @@ class BatchNormalization(Node):
     def constants(self) -> dict[str, Constant]:
         """Scale and bias per channel."""
         return {
-            "scale": Constant(self.scale, self.typed("scale")),
-            "bias": Constant(self.bias, self.typed("bias")),
+            "scale": Constant(np.broadcast_to(self.scale, (self.channels,)), self.typed("scale")),
+            "bias": Constant(np.broadcast_to(self.bias, (self.channels,)), self.typed("bias")),
         }
+
+
+@dataclass(eq=False, kw_only=True)
+class ApplyAlpha(BatchNormalization):
+    """``y = x * scale + bias`` per channel (last axis): the scale factored out of quantised weights, and their bias.
+
+    It computes what a :class:`BatchNormalization` does; but its numbers are meant to arrive in hardware as they are, so
+    types left open hold their values.
+    """
+
+    def infer_types(self, default: FixedType) -> None:
+        """Scale and bias lose nothing (up to 32 bits); the result holds every product plus bias."""
+        self.scale_type = self.scale_type or exact_type(self.scale)
+        self.bias_type = self.bias_type or exact_type(self.bias)
+        super().infer_types(default)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -202,18 +220,23 @@ class Reshape(View):
 
 @dataclass(eq=False, kw_only=True)
 class ZeroPadding(OnImages, Node):
-    """Adds zeros around the spatial axes; `padding` is (top, bottom, left, right), top and bottom 0 for rank 1."""
+    """Adds zeros around and between the pixels of an image.
 
-    padding: tuple[int, int, int, int]
+    Attributes:
+        padding: How many around it: (top, bottom, left, right), top and bottom 0 for rank 1.
+        spread: Distance of neighbouring pixels in the output, (vertical, horizontal); 1 puts no zeros between them.
+    """
+
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    spread: tuple[int, int] = (1, 1)
     template = "zero_padding"
     kernel = "nnet_shape.h"
     keeps_values = True
 
     def output_shape(self) -> tuple[int, ...]:
-        """The input's shape, grown by the padding."""
+        """The input's shape, grown by the zeros."""
+        height, width, channels = image(self.inputs[0])
         top, bottom, left, right = self.padding
-        *space, channels = self.inputs[0].shape
-        space[-1] += left + right
-        if len(space) == 2:
-            space[0] += top + bottom
-        return (*space, channels)
+        rows = top + (height - 1) * self.spread[0] + 1 + bottom
+        columns = left + (width - 1) * self.spread[1] + 1 + right
+        return (columns, channels) if len(self.inputs[0].shape) == 2 else (rows, columns, channels)

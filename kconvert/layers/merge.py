@@ -2,28 +2,132 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from kconvert.layers.base import Node
+from kconvert.errors import ConfigError, PrecisionError
+from kconvert.layers.base import Constant, Node
+from kconvert.layers.mean import Division, mean_type
 from kconvert.types import FixedType, grow, union
 
 
 @dataclass(eq=False, kw_only=True)
-class Add(Node):
-    """Element-wise sum of tensors of one shape."""
+class Merge(Node):
+    """An element-wise function of tensors of one shape.
 
-    template = "add"
+    ``function`` is what `nnet_merge.h` calls it.
+    """
+
+    function: ClassVar[str]
+    template = "merge"
     kernel = "nnet_merge.h"
 
     def infer_types(self, default: FixedType) -> None:
-        """The result holds every sum."""
-        self.result_type = self.result_type or self.lossless(self.sum_type, "result")
+        """The result is exact."""
+        exact = self.exact_type  # also where the result has a type: it is what the hardware computes in
+        self.result_type = self.result_type or self.lossless(exact, "result")
 
     @property
-    def sum_type(self) -> FixedType:
-        """Type of the exact sum."""
-        return grow(union(*(v.known_type() for v in self.inputs)), len(self.inputs))
+    def exact_type(self) -> FixedType:
+        """Type that holds every exact result of the function.
+
+        Raises:
+            ConfigError: that would need more bits than can be computed with.
+        """
+        types = [v.known_type() for v in self.inputs]
+        try:
+            return self._exact(types)
+        except PrecisionError as error:
+            reads = ", ".join(f"{v.producer.name!r} {kind}" for v, kind in zip(self.inputs, types, strict=True))
+            raise ConfigError(
+                f"layer {self.name!r}: an exact result of {reads} is too wide ({error}); set Precision → result of "
+                f"what it reads"
+            ) from error
+
+    def _exact(self, types: list[FixedType]) -> FixedType:
+        return union(*types)
+
+
+@dataclass(eq=False, kw_only=True)
+class Add(Merge):
+    """Element-wise sum."""
+
+    function = "add"
+
+    def _exact(self, types: list[FixedType]) -> FixedType:
+        return grow(union(*types), len(types))
+
+
+@dataclass(eq=False, kw_only=True)
+class Subtract(Merge):
+    """The first of two tensors minus the second."""
+
+    function = "subtract"
+
+    def _exact(self, types: list[FixedType]) -> FixedType:
+        first, second = types
+        return first - second
+
+
+@dataclass(eq=False, kw_only=True)
+class Multiply(Merge):
+    """Element-wise product."""
+
+    function = template = "multiply"
+
+    def _exact(self, types: list[FixedType]) -> FixedType:
+        return functools.reduce(operator.mul, types)
+
+
+@dataclass(eq=False, kw_only=True)
+class Maximum(Merge):
+    """Element-wise largest value."""
+
+    function = "maximum"
+    keeps_values = True
+
+
+@dataclass(eq=False, kw_only=True)
+class Minimum(Merge):
+    """Element-wise smallest value."""
+
+    function = "minimum"
+    keeps_values = True
+
+
+@dataclass(eq=False, kw_only=True)
+class Average(Merge):
+    """Element-wise mean."""
+
+    accum_type: FixedType | None = None
+
+    roles: ClassVar[Mapping[str, str]] = {"accum": "accum_type", "result": "result_type"}
+    function = template = "average"
+
+    def _exact(self, types: list[FixedType]) -> FixedType:
+        return grow(union(*types), len(types))
+
+    def infer_types(self, default: FixedType) -> None:
+        """The sum is lossless; the mean keeps log2 of the number of tensors more fraction bits."""
+        total = self.exact_type
+        source = union(*(v.known_type() for v in self.inputs))
+        self.accum_type = self.accum_type or self.lossless(total, "accum")
+        mean = mean_type(source, self.accum_type, len(self.inputs))
+        self.result_type = self.result_type or self.lossless(mean, "result")
+        self.division.check(self.name)
+
+    @property
+    def division(self) -> Division:
+        """How the sum is divided."""
+        return Division(self.typed("accum"), self.typed("result"), len(self.inputs))
+
+    def constants(self) -> dict[str, Constant]:
+        """One over the number of tensors."""
+        return {"reciprocal": self.division.reciprocals(len(self.inputs))}
 
 
 @dataclass(frozen=True, slots=True)

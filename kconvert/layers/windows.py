@@ -9,12 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from kconvert.errors import ConfigError
-from kconvert.layers.base import MAX_WIDTH, Constant, Node, OnImages, image
+from kconvert.layers.base import Constant, Node, OnImages, image
 from kconvert.layers.core import Weighted
-from kconvert.types import FixedType, Rounding, grow
+from kconvert.layers.mean import Division, mean_type
+from kconvert.types import FixedType, grow
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,45 +127,20 @@ class Pool(OnImages, Node):
 
     def infer_types(self, default: FixedType) -> None:
         """A sum is lossless; a mean keeps log2 of the window's area more fraction bits, exact for powers of two."""
-        if not self.average:
-            self.result_type = self.result_type or self.in_type()
-            return
         source = self.in_type()
+        if not self.average:
+            self.result_type = self.result_type or source
+            return
         self.accum_type = self.accum_type or self.lossless(grow(source, self.window.area), "accum")
-        bits = (self.window.area - 1).bit_length()
-        spare = MAX_WIDTH - 3 - bits - self.accum_type.integer - source.fraction  # of what the quotient may have
-        extra = min(bits, max(spare, 0))
-        mean = FixedType(source.width + extra, source.integer, source.signed, Rounding.RND)
+        mean = mean_type(source, self.accum_type, self.window.area)
         self.result_type = self.result_type or self.lossless(mean, "result")
-        if self.quotient_type.width + bits >= MAX_WIDTH:
-            raise ConfigError(
-                f"layer {self.name!r}: the mean of {self.window.area} elements needs {self.quotient_type.width} bits "
-                f"before it is rounded, and {MAX_WIDTH - 1 - bits} are the most; give {self.name!r} an accum and a "
-                f"result precision with fewer bits"
-            )
+        self.division.check(self.name)
 
     @property
-    def quotient_type(self) -> FixedType:
-        """Type of sum / count rounded down, with one guard bit below the result's last for its rounding."""
-        accum, result = self.typed("accum"), self.typed("result")
-        fraction = max(accum.fraction, result.fraction + 1)
-        return FixedType(accum.integer + fraction, accum.integer, accum.signed)
-
-    @property
-    def reciprocal_type(self) -> FixedType:
-        """Type of 1 / count: precise enough that sum * reciprocal, rounded down, is floor(sum / count).
-
-        With q bits in the quotient and m = ceil(2^s / n), floor(x m / 2^s) = floor(x / n) for all 0 <= x < 2^q
-        when 2^s >= n 2^q (division by an invariant integer, Granlund and Montgomery 1994).
-        """
-        fraction = self.quotient_type.width + (self.window.area - 1).bit_length()
-        return FixedType(fraction + 1, 1, False)
+    def division(self) -> Division:
+        """How a sum is divided by the number of elements a window sees (average only)."""
+        return Division(self.typed("accum"), self.typed("result"), self.window.area)
 
     def constants(self) -> dict[str, Constant]:
         """Reciprocals of 1 .. area, rounded up; entry 0 is unused."""
-        if not self.average:
-            return {}
-        kind = self.reciprocal_type
-        one = 1 << kind.fraction
-        raw = [0, *(-(-one // n) for n in range(1, self.window.area + 1))]
-        return {"reciprocal": Constant(np.array([r / one for r in raw]), kind, np.array(raw, dtype=kind.raw_dtype))}
+        return {"reciprocal": self.division.reciprocals(*range(self.window.area + 1))} if self.average else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kconvert.layers import BatchNormalization, Weighted
+from kconvert.layers import ApplyAlpha, BatchNormalization, Weighted
 from kconvert.optimizers.rewrite import rewrite
 
 if TYPE_CHECKING:
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 def can_fold(layer: Weighted, norm: BatchNormalization) -> bool:
-    """True unless the user gave a type to the tensor in between, or to the normalisation's own parameters."""
-    return layer.result_type is None and norm.scale_type is None and norm.bias_type is None
+    """True unless something quantised would change: weights, a scale, a tensor or parameter that was given a type."""
+    quantised = "weight" in layer.preset or isinstance(norm, ApplyAlpha)
+    typed = any(kind is not None for kind in (layer.result_type, norm.scale_type, norm.bias_type))
+    return not quantised and not typed
 
 
 @rewrite(Weighted, then=BatchNormalization)
@@ -22,6 +24,8 @@ def fold_batch_normalization(model: HLSModel, layer: Weighted, norm: BatchNormal
     if not can_fold(layer, norm):
         return False
     layer.scale_outputs(norm.scale, norm.bias)
+    if layer.bias_type == layer.preset.get("bias"):
+        layer.bias_type = None  # it had none to speak of, and has one now
     layer.output.names = []  # its own output exists no more; it takes over the normalisation's names
     layer.result_type = norm.result_type
     model.remove(norm)

@@ -80,6 +80,8 @@ def keras_outputs(model: Any, X: Arrays, wanted: Iterable[str]) -> dict[str, Arr
     for node in graph:
         if id(node) in fused:
             functions[node] = _activation_of(live[fused[id(node)].layer])
+        elif not node.output.names:  # all but the last of several nodes of one layer: that one computes it
+            functions[node] = _unchanged
         elif not isinstance(node, Input):
             functions[node] = _layer_of(live[node.layer], node)
     known = {node.name: node.output for node in functions}
@@ -103,6 +105,10 @@ def _run(inputs: list[Value], arrays: list[Array], functions: Mapping[Node, Func
     return tensors
 
 
+def _unchanged(tensor: Any) -> Any:
+    return tensor
+
+
 def _live_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the layers of a model by the names the neutral form gives them."""
     for layer in model.layers:
@@ -113,8 +119,18 @@ def _live_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _layer_of(layer: Any, node: Node) -> Function:
-    """Return a function that computes a layer, without its activation, by a copy of it."""
-    copy = _copy(layer, {"activation": "linear"} if isinstance(node, Weighted) else {})
+    """Return a function that computes a layer, without its activation.
+
+    It is computed by a copy, unless the layer cannot be copied (some of QKeras' cannot) and has no activation to leave
+    out: then by the layer itself, which inference does not change.
+    """
+    linear = layer.get_config().get("activation") in (None, "linear")
+    try:
+        copy = _copy(layer, {"activation": "linear"} if isinstance(node, Weighted) else {})
+    except ModelError:
+        if not linear:
+            raise
+        copy = layer
     options = {"training": False} if "training" in inspect.signature(layer.call).parameters else {}
     # Keras calls merging layers, and no others, on a list, even on a list of one.
     merges = any(base.__name__ in ("Merge", "_Merge") for base in type(layer).__mro__)
@@ -122,9 +138,17 @@ def _layer_of(layer: Any, node: Node) -> Function:
     def call(*tensors: Any) -> Any:
         return copy(list(tensors) if merges else tensors[0], **options)
 
-    call(*(np.zeros((1, *value.shape), np.float32) for value in node.inputs))  # makes the weights to be set
-    copy.set_weights(layer.get_weights())
+    call(*(np.zeros((1, *_given(value).shape), np.float32) for value in node.inputs))  # makes the weights to be set
+    if copy is not layer:
+        copy.set_weights(layer.get_weights())
     return call
+
+
+def _given(value: Value) -> Value:
+    """Return the tensor that a layer of several nodes is called on, from the input of its last node."""
+    while not value.names:
+        value = value.producer.inputs[0]
+    return value
 
 
 def _activation_of(layer: Any) -> Function:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import kconvert
 from kconvert.optimizers import apply_settings, fold_batch_normalization, split_activations
 from kconvert.optimizers.verify import verify
 from tests.layers.common import assert_exact, convert, inputs_of
@@ -133,3 +134,16 @@ def test_the_result_type_of_the_normalisation_is_that_of_the_folded_layer() -> N
     assert list(hls_model.trace(x)) == ["norm"]
     (answers,) = assert_exact(hls_model, [x])
     assert np.array_equal(answers, hls_model.trace(x)["norm"])
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_a_folded_bias_keeps_its_precision(use_bias: bool) -> None:
+    import keras
+
+    x = keras.Input((4,), name="x")
+    y = keras.layers.Dense(3, use_bias=use_bias, name="fc")(x)
+    model = randomise(keras.Model(x, keras.layers.BatchNormalization(name="bn")(y)))
+    hls_model = convert(model, kconvert.config_from_keras_model(model, granularity="name"))
+    samples = np.random.default_rng(0).normal(size=(50, 4))
+    (answers,) = assert_exact(hls_model, [samples])
+    np.testing.assert_allclose(answers, model.predict(samples, verbose=0), atol=0.02)

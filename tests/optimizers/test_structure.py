@@ -14,11 +14,8 @@ from tests.layers.common import assert_exact, convert, inputs_of
 from tests.models import MODELS, randomise
 from tests.optimizers.common import graph_of, operations, run_and_compare
 
-# the models that hold nothing this version cannot convert
-CONVERTIBLE = ["mlp", "mlp_batchnorm", "conv1d_net", "conv2d_net", "residual_two_inputs", "multi_output", "nested_net"]
 
-
-@pytest.mark.parametrize("name", CONVERTIBLE)
+@pytest.mark.parametrize("name", MODELS)
 def test_the_meaning_of_every_model_is_kept(name: str) -> None:
     hls_model = graph_of(MODELS[name]())
     run_and_compare(hls_model, [split_activations, drop_identities])

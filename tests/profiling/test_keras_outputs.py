@@ -11,13 +11,9 @@ import numpy as np
 import pytest
 
 import kconvert
-from kconvert.errors import InputError, ModelError, UnsupportedLayerError
+from kconvert.errors import InputError, ModelError
 from kconvert.profiling import get_ymodel_keras
 from tests.models import MODELS, randomise
-
-# Models of the suite with layers that do not convert; the test below fails when one of them starts to.
-UNSUPPORTED = {"depthwise_net": "SeparableConv2D", "shared_tensor_net": "Multiply|Subtract"}
-CONVERTING = sorted(set(MODELS) - set(UNSUPPORTED))
 
 
 def samples(model: Any, count: int = 9) -> Any:
@@ -32,14 +28,7 @@ def compiled(model: Any) -> kconvert.HLSModel:
     return hls_model
 
 
-@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
-def test_models_left_out_do_not_convert(name: str) -> None:
-    model = MODELS[name]()
-    with pytest.raises(UnsupportedLayerError, match=UNSUPPORTED[name]):
-        get_ymodel_keras(model, samples(model))
-
-
-@pytest.mark.parametrize("name", CONVERTING)
+@pytest.mark.parametrize("name", MODELS)
 def test_same_keys_order_and_shapes_as_trace(name: str) -> None:
     model = MODELS[name]()
     x = samples(model)
@@ -51,7 +40,7 @@ def test_same_keys_order_and_shapes_as_trace(name: str) -> None:
         np.testing.assert_allclose(array, trace[key], atol=0.05)
 
 
-@pytest.mark.parametrize("name", CONVERTING)
+@pytest.mark.parametrize("name", MODELS)
 def test_outputs_are_those_of_predict(name: str) -> None:
     model = MODELS[name]()
     x = samples(model)
@@ -243,9 +232,12 @@ def test_layer_that_cannot_be_copied() -> None:
             raise RuntimeError("not again")
 
     Fragile.__name__ = "Dense"
-    model = keras.Sequential([keras.Input((3,)), Fragile(2, name="fragile")])
+    x = np.ones((1, 3), dtype=np.float32)
+    model = keras.Sequential([keras.Input((3,)), Fragile(2, activation="relu", name="fragile")])
     with pytest.raises(ModelError, match=r"'fragile' cannot be copied.*not again"):
-        get_ymodel_keras(model, np.zeros((1, 3)))
+        get_ymodel_keras(model, x)
+    model = keras.Sequential([keras.Input((3,)), Fragile(2, name="fragile")])  # nothing to leave out
+    assert np.array_equal(get_ymodel_keras(model, x)["fragile"], model.predict(x, verbose=0))
 
 
 def test_import_is_light() -> None:

@@ -1,5 +1,5 @@
 """Readers of Keras' own layers; importing this package registers them."""
 
-from kconvert.converters.keras import activations, core, merge, windows
+from kconvert.converters.keras import activations, core, merge, recurrent, windows
 
-__all__ = ["activations", "core", "merge", "windows"]
+__all__ = ["activations", "core", "merge", "recurrent", "windows"]

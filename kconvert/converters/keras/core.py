@@ -41,13 +41,7 @@ def kernel_and_bias(layer: LayerSpec, *fan_in: int, groups: int = 1) -> tuple[np
 @reads("BatchNormalization")
 def batch_normalization(layer: LayerSpec, inputs: list[Value]) -> Node:
     """``gamma (x - mean) / sqrt(variance + epsilon) + beta`` as one scale and one bias per channel."""
-    rank = len(inputs[0].shape) + 1
-    axis = layer.config.get("axis", -1)
-    axes = list(axis) if isinstance(axis, (list, tuple)) else [axis]
-    if axes not in ([-1], [rank - 1]):
-        raise UnsupportedLayerError(
-            f"layer {layer.name!r} (BatchNormalization): axis={axis!r} is not supported, only the last axis"
-        )
+    only_last_axis(layer, inputs)
     scaled, centred = layer.config.get("scale", True), layer.config.get("center", True)
     arrays = weights(layer, 2 + bool(scaled) + bool(centred))
     for array, what in zip(arrays, layer.weight_names or [""] * 4, strict=False):
@@ -57,6 +51,16 @@ def batch_normalization(layer: LayerSpec, inputs: list[Value]) -> Node:
     beta = arrays[-3] if centred else np.zeros_like(mean)
     scale = gamma / np.sqrt(variance + float(layer.config.get("epsilon", 1e-3)))
     return BatchNormalization(name=layer.name, scale=scale, bias=beta - mean * scale)
+
+
+def only_last_axis(layer: LayerSpec, inputs: list[Value]) -> None:
+    """Refuse a normalisation over any axis but the last."""
+    axis = layer.config.get("axis", -1)
+    axes = list(axis) if isinstance(axis, (list, tuple)) else [axis]
+    if axes not in ([-1], [len(inputs[0].shape)]):
+        raise UnsupportedLayerError(
+            f"layer {layer.name!r} ({layer.class_name}): axis={axis!r} is not supported, only the last axis"
+        )
 
 
 @reads("Dropout", "SpatialDropout1D", "SpatialDropout2D", "ActivityRegularization")

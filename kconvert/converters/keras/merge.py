@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from kconvert.converters.registry import reads
 from kconvert.converters.spec import LayerSpec
-from kconvert.errors import UnsupportedLayerError
-from kconvert.layers import Add, Concatenate, Node, Value
+from kconvert.errors import ModelError, UnsupportedLayerError
+from kconvert.layers import Add, Average, Concatenate, Maximum, Minimum, Multiply, Node, Subtract, Value
+
+_ELEMENT_WISE = {kind.__name__: kind for kind in (Add, Subtract, Multiply, Average, Maximum, Minimum)}
 
 
-@reads("Add")
-def add(layer: LayerSpec, inputs: list[Value]) -> Node:
-    """Sum of tensors of one shape."""
+@reads(*_ELEMENT_WISE)
+def element_wise(layer: LayerSpec, inputs: list[Value]) -> Node:
+    """A function of tensors of one shape."""
     shapes = sorted({v.shape for v in inputs})
     if len(shapes) != 1:
         raise UnsupportedLayerError(
-            f"layer {layer.name!r} (Add): adding tensors of different shapes {shapes} (broadcasting) is not supported"
+            f"layer {layer.name!r} ({layer.class_name}): merging tensors of different shapes {shapes} (broadcasting) "
+            f"is not supported"
         )
-    return Add(name=layer.name)
+    if layer.class_name == "Subtract" and len(inputs) != 2:
+        raise ModelError(f"layer {layer.name!r} (Subtract): reads {len(inputs)} tensors, expected 2")
+    return _ELEMENT_WISE[layer.class_name](name=layer.name)
 
 
 @reads("Concatenate")

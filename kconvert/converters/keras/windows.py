@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from kconvert.converters.keras.core import kernel_and_bias
-from kconvert.converters.registry import activation, only, pair, reads
+from kconvert.converters.registry import activation, fits, only, pair, reads, weights
 from kconvert.converters.spec import LayerSpec
 from kconvert.errors import ModelError, UnsupportedLayerError
 from kconvert.layers import Conv, DepthwiseConv, Node, Pool, Value, Window, ZeroPadding
@@ -35,23 +37,103 @@ def conv(layer: LayerSpec, inputs: list[Value]) -> Node:
     return Conv(name=layer.name, weight=kernel, bias=bias, window=window, activation=activation(layer))
 
 
-@reads("DepthwiseConv2D")
+@reads("DepthwiseConv1D", "DepthwiseConv2D")
 def depthwise_conv(layer: LayerSpec, inputs: list[Value]) -> Node:
     """One convolution per channel, any depth multiplier."""
-    only(layer, "dilation_rate", [1, 1], 1)
+    rank = len(inputs[0].shape) - 1
+    only(layer, "dilation_rate", [1] * rank, 1)
     window = _window(layer, inputs, "kernel_size")
     channels = inputs[0].shape[-1]
-    kernel, bias = kernel_and_bias(layer, *window.size, channels, groups=channels)
-    multiplier = kernel.shape[-1]
-    kernel = kernel.reshape(*window.size, channels * multiplier)
+    kernel, bias = kernel_and_bias(layer, *window.size[2 - rank :], channels, groups=channels)
+    return _depthwise(layer.name, kernel, bias, window, activation(layer))
+
+
+def _depthwise(
+    name: str, kernel: np.ndarray, bias: np.ndarray, window: Window, activation: Node | None = None
+) -> DepthwiseConv:
+    """Return the node of a kernel [*window, channels, filters per channel]."""
+    *_, channels, multiplier = kernel.shape
     return DepthwiseConv(
-        name=layer.name,
-        weight=kernel,
+        name=name,
+        weight=kernel.reshape(*window.size, channels * multiplier),
         bias=bias,
         window=window,
         depth_multiplier=multiplier,
-        activation=activation(layer),
+        activation=activation,
     )
+
+
+@reads("SeparableConv1D", "SeparableConv2D")
+def separable_conv(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
+    """A convolution per channel, called ``<layer>_depthwise``, then one that mixes the channels of each pixel."""
+    rank = len(inputs[0].shape) - 1
+    only(layer, "dilation_rate", [1] * rank, 1)
+    window = _window(layer, inputs, "kernel_size")
+    channels, filters = inputs[0].shape[-1], int(layer.config["filters"])
+    depthwise, pointwise, *rest = weights(layer, 3 if layer.config.get("use_bias", True) else 2)
+    multiplier = depthwise.shape[-1] if depthwise.ndim else 0
+    between = channels * multiplier
+    fits(layer, "depthwise kernel", depthwise, *window.size[2 - rank :], channels, multiplier)
+    fits(layer, "pointwise kernel", pointwise, *[1] * rank, between, filters)
+    bias = rest[0] if rest else np.zeros(filters)
+    fits(layer, "bias", bias, filters)
+    return (
+        _depthwise(f"{layer.name}_depthwise", depthwise, np.zeros(between), window),
+        Conv(
+            name=layer.name,
+            weight=pointwise.reshape(1, 1, between, filters),
+            bias=bias,
+            window=Window((1, 1), (1, 1)),
+            activation=activation(layer),
+        ),
+    )
+
+
+@reads("Conv1DTranspose", "Conv2DTranspose")
+def conv_transpose(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
+    """A convolution over the image with zeros between its pixels, which are inserted by ``<layer>_spread``."""
+    rank = len(inputs[0].shape) - 1
+    only(layer, "data_format", "channels_last", None)
+    only(layer, "padding", "valid", "same")
+    only(layer, "dilation_rate", [1] * rank, 1)
+    size, strides = pair(layer, "kernel_size", rank), pair(layer, "strides", rank)
+    channels, filters = inputs[0].shape[-1], int(layer.config["filters"])
+    kernel, *rest = weights(layer, 2 if layer.config.get("use_bias", True) else 1)
+    fits(layer, "kernel", kernel, *size[2 - rank :], filters, channels)
+    bias = rest[0] if rest else np.zeros(filters)
+    fits(layer, "bias", bias, filters)
+    # A pixel spreads its weights forward; seen from an output, they come in reverse.
+    kernel = kernel.reshape(*size, filters, channels)[::-1, ::-1].transpose(0, 1, 3, 2)
+    window = Window(size, (1, 1), _transposed_padding(layer, inputs[0], size, strides))
+    conv = Conv(name=layer.name, weight=kernel, bias=bias, window=window, activation=activation(layer))
+    return (conv,) if strides == (1, 1) else (ZeroPadding(name=f"{layer.name}_spread", spread=strides), conv)
+
+
+def _transposed_padding(
+    layer: LayerSpec, value: Value, size: tuple[int, int], strides: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Return the zeros around the spread image for which the windows over it are the outputs.
+
+    With padding valid, an axis has all outputs that a pixel reaches. With same, it has those that the convolution the
+    layer is the transpose of would see if it padded them: its zeros are cut off.
+    """
+    height, width, _ = image(value)
+    same = layer.config.get("padding", "valid") == "same"
+    extra = layer.config.get("output_padding")
+    extras = (None, None) if extra is None else pair(layer, "output_padding", len(value.shape) - 1)
+    pads: list[int] = []
+    for length, window, stride, more in zip((height, width), size, strides, extras, strict=True):
+        if (length, window, stride) == (1, 1, 1):  # nothing to add, as along the height of a rank 1 image
+            pads += [0, 0]
+            continue
+        reached = (length - 1) * stride + window
+        if more is None:
+            outputs = length * stride if same else max(reached, length * stride)
+        else:
+            outputs = reached - (window // 2 * 2 if same else 0) + more
+        before = max(reached - outputs, 0) // 2 if same else 0
+        pads += [window - 1 - before, outputs + before - reached + window - 1]
+    return pads[0], pads[1], pads[2], pads[3]
 
 
 @reads("MaxPooling1D", "MaxPooling2D", "AveragePooling1D", "AveragePooling2D")

@@ -41,6 +41,17 @@ Elements:
     }
 }
 
+// max(y, limit) in place
+template <class CONFIG_T, class Y> void clip_below(Y y[], const typename CONFIG_T::lower_limit_t limit[]) {
+#pragma HLS PIPELINE II=1
+    const Y least = limit[0];
+Elements:
+    for (unsigned i = 0; i < CONFIG_T::size; i++) {
+#pragma HLS UNROLL
+        y[i] = max(y[i], least);
+    }
+}
+
 // The table's entry nearest to x: conversion to index_t rounds and saturates, its raw bits are the address.
 template <class CONFIG_T, class X, class Y>
 void table_activation(const X x[], Y y[], const typename CONFIG_T::table_t table[]) {

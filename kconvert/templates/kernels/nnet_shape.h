@@ -16,7 +16,13 @@ Elements:
     }
 }
 
-// Zeros around an image [in_height][in_width][channels].
+// Position `out` along an axis, if it holds a pixel: one stands at `pad`, and others every `spread` behind it.
+inline bool holds_pixel(unsigned out, unsigned pad, unsigned spread, unsigned pixels) {
+#pragma HLS INLINE
+    return out >= pad && (out - pad) % spread == 0 && (out - pad) / spread < pixels;
+}
+
+// Zeros around and between the pixels of an image [in_height][in_width][channels].
 template <class CONFIG_T, class X, class Y> void zero_padding(const X x[], Y y[]) {
 #pragma HLS PIPELINE II=1
 Rows:
@@ -25,10 +31,12 @@ Rows:
     Columns:
         for (unsigned column = 0; column < CONFIG_T::out_width; column++) {
 #pragma HLS UNROLL
-            const bool seen = row >= CONFIG_T::pad_top && row < CONFIG_T::pad_top + CONFIG_T::in_height &&
-                              column >= CONFIG_T::pad_left && column < CONFIG_T::pad_left + CONFIG_T::in_width;
-            const unsigned pixel =
-                seen ? (row - CONFIG_T::pad_top) * CONFIG_T::in_width + column - CONFIG_T::pad_left : 0;
+            const bool seen =
+                holds_pixel(row, CONFIG_T::pad_top, CONFIG_T::spread_height, CONFIG_T::in_height) &&
+                holds_pixel(column, CONFIG_T::pad_left, CONFIG_T::spread_width, CONFIG_T::in_width);
+            const unsigned pixel = seen ? (row - CONFIG_T::pad_top) / CONFIG_T::spread_height * CONFIG_T::in_width +
+                                              (column - CONFIG_T::pad_left) / CONFIG_T::spread_width
+                                        : 0;
         Channels:
             for (unsigned channel = 0; channel < CONFIG_T::channels; channel++) {
 #pragma HLS UNROLL
