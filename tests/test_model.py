@@ -17,6 +17,7 @@ import pytest
 import kconvert
 from kconvert import HLSModel
 from kconvert.csim import compiler
+from kconvert.csim.compiler import cache_folder
 from kconvert.errors import CompileError, PrecisionWarning
 from tests import reference
 from tests.conftest import ROOT
@@ -431,3 +432,17 @@ def test_summary_and_text(small: tuple[Any, HLSModel]) -> None:
     assert lines[2].split() == ["fc1", "Dense", "32", str(small[1]["fc1"].output.type), "544"]
     assert len(lines) == 1 + len(small[1].nodes)
     assert "fc1 = Dense(jet_features) -> 32" in str(small[1])
+
+
+def test_a_full_disk_at_load_is_named_and_costs_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    hls_model = kconvert.convert_from_keras_model(MODELS["mlp"]())
+    hls_model.compile()
+    objects = set(cache_folder().glob("*-*.so"))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("kconvert.csim.library.shutil.copyfile", full)
+    with pytest.raises(CompileError, match="No space left on device"):
+        hls_model.compile()
+    assert objects <= set(cache_folder().glob("*-*.so"))

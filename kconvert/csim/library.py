@@ -34,9 +34,13 @@ def load(model: HLSModel) -> Library:
     path = compile_object(sources, "bridge.cpp")
     try:
         return Library(model, firmware, path)
-    except OSError:  # a damaged object, say by a full disk in the past
+    except OSError:  # a damaged object: make it anew
         path.unlink(missing_ok=True)
-        return Library(model, firmware, compile_object(sources, "bridge.cpp"))
+        path = compile_object(sources, "bridge.cpp")
+        try:
+            return Library(model, firmware, path)
+        except OSError as error:
+            raise CompileError(f"the compiled object cannot be loaded: {error}") from error
 
 
 class Library:
@@ -129,10 +133,17 @@ def _pointers(arrays: list[Array]) -> Any:
 
 
 def _load_copy(path: Path) -> ctypes.CDLL:
-    handle, name = tempfile.mkstemp(suffix=".so", dir=cache_folder())
-    os.close(handle)
+    folder = cache_folder()
     try:
-        shutil.copyfile(path, name)
+        handle, name = tempfile.mkstemp(suffix=".so", dir=folder)
+        os.close(handle)
+    except OSError as error:
+        raise CompileError(f"cannot write into the cache folder {folder}: {error.strerror}") from error
+    try:
+        try:
+            shutil.copyfile(path, name)
+        except OSError as error:
+            raise CompileError(f"cannot copy the compiled object into {folder}: {error.strerror}") from error
         return ctypes.CDLL(name)
     finally:
         os.unlink(name)
