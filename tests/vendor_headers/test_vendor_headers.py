@@ -18,6 +18,7 @@ import pytest
 import kconvert
 from kconvert.csim.compiler import find_compiler
 from tests import models
+from tests.qkeras.nets import Choice, build
 
 WHEEL = "hls4ml==1.3.0"
 SAMPLES = 60
@@ -184,6 +185,22 @@ def softmax_set(**settings: Any) -> Callable[[Any], dict[str, Any]]:
     return by_name(lambda entry: entry.update(settings) if "Implementation" in entry else None)
 
 
+def recurrent() -> Any:
+    """Every recurrent layer, one that returns a sequence among them."""
+    keras = models._keras()
+    layers = keras.layers
+    x = keras.Input((5, 3), name="steps")
+    y = layers.GRU(3, name="gru")(layers.LSTM(4, return_sequences=True, name="lstm")(x))
+    outputs = [y, layers.GRU(2, reset_after=False, name="before")(x), layers.SimpleRNN(2, name="plain")(x)]
+    return models.randomise(keras.Model(x, outputs, name="recurrent"))
+
+
+def quantised(kind: str, bits: int, alpha: Any) -> Callable[[], Any]:
+    """A QKeras network, with thresholds and scales behind its sums."""
+    choice = Choice(seed=bits, bits=bits, integer=1, alpha=alpha, kind=kind, layers=4)
+    return lambda: build(choice)
+
+
 CASES: dict[str, tuple[Callable[[], Any], dict[str, Any] | Callable[[Any], dict[str, Any]]]] = {
     "narrow and wrapping, dense": (models.mlp, everywhere("ap_fixed<8,3>")),
     "narrow and wrapping, image": (models.conv2d_net, everywhere("ap_fixed<8,3>")),
@@ -212,6 +229,12 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any] | Callable[[Any], dict[
     "Resource, dense": (models.mlp, lossless("ap_fixed<16,6>", Strategy="Resource", ReuseFactor=16)),
     "Resource, wrapping": (models.mlp, everywhere("ap_fixed<8,3>", Strategy="Resource", ReuseFactor=8)),
     "Resource, image": (models.conv2d_net, lossless("ap_fixed<16,6>", Strategy="Resource", ReuseFactor=6)),
+    "recurrent by default": (recurrent, lossless("ap_fixed<16,6>")),
+    "narrow and wrapping, recurrent": (recurrent, everywhere("ap_fixed<8,3>")),
+    "Resource, recurrent": (recurrent, {"LayerName": {"lstm": {"Strategy": "Resource", "ReuseFactor": 4}}}),
+    "quantised, dense": (quantised("dense", 5, "auto"), {}),
+    "quantised, image": (quantised("conv2d", 6, "auto_po2"), {}),
+    "quantised, depthwise": (quantised("depthwise", 7, 1), {}),
     "softmax latency": (models.mlp, softmax_set(Implementation="latency")),
     "softmax argmax": (models.mlp, softmax_set(Implementation="argmax")),
     "softmax of small tables": (
