@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from kconvert.config import DEFAULT_PRECISION, ProjectSettings, make_config
-from kconvert.converters import keras as _keras  # noqa: F401  registers the readers of Keras' layers
-from kconvert.converters import qkeras as _qkeras  # noqa: F401  and those of QKeras'
 from kconvert.converters.readers import read_model
 from kconvert.converters.registry import read_layer
 from kconvert.converters.spec import LayerSpec, ModelSpec, TensorRef

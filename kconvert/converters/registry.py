@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -27,6 +29,7 @@ def reads(*class_names: str) -> Callable[[R], R]:
     """
 
     def register(reader: R) -> R:
+        _load_ours_before(reader)
         _readers.update(dict.fromkeys(class_names, reader))
         return reader
 
@@ -37,19 +40,35 @@ def reads_activation(*names: str) -> Callable[[ActivationReader], ActivationRead
     """Register a function that makes the node of an activation function, from a node name and its options."""
 
     def register(reader: ActivationReader) -> ActivationReader:
+        _load_ours_before(reader)
         _activations.update(dict.fromkeys(names, reader))
         return reader
 
     return register
 
 
+@functools.cache
+def load_readers() -> None:
+    """Import the packages whose functions register here; on first use, since `import kconvert` has to be quick."""
+    for package in ("keras", "qkeras"):
+        importlib.import_module(f"kconvert.converters.{package}")
+
+
+def _load_ours_before(reader: Callable[..., Any]) -> None:
+    """Let what others register come after, and so in the place of, what kconvert registers under the same name."""
+    if not reader.__module__.startswith("kconvert."):
+        load_readers()
+
+
 def supported_layers() -> list[str]:
     """Names of the Keras layer classes that convert."""
+    load_readers()
     return sorted(_readers)
 
 
 def supported_activations() -> list[str]:
     """Names of the activation functions that convert."""
+    load_readers()
     return sorted(_activations)
 
 
@@ -59,6 +78,7 @@ def read_layer(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
     Raises:
         UnsupportedLayerError: there is no reader; the message names the layer and what is near.
     """
+    load_readers()
     reader = _readers.get(layer.class_name)
     if reader is None:
         raise UnsupportedLayerError(
@@ -86,6 +106,7 @@ def activation(layer: LayerSpec, key: str = "activation") -> Node | None:
 
 def make_activation(layer: LayerSpec, node_name: str, name: str, options: Mapping[str, Any]) -> Node:
     """Return the node called `node_name` of the activation function `name`."""
+    load_readers()
     reader = _activations.get(name)
     if reader is None:
         raise UnsupportedLayerError(
