@@ -33,7 +33,7 @@ def golden(name: str) -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how many random networks were compared with Keras bit for bit."""
+    """Say how many random networks were compared with Keras itself, bit for bit."""
     reports = [r for r in terminalreporter.getreports("passed") if getattr(r, "when", "") == "call"]
     totals: dict[str, int] = {}
     for report in reports:
@@ -43,6 +43,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         equal = totals["equal to Keras"]
         rest = totals["networks"] - equal
         terminalreporter.write_line(
-            f"{totals['networks']} random quantised networks: {equal} equal to Keras bit for bit, {rest} (Keras itself "
-            f"rounds in float32) equal to an integer evaluation"
+            f"{totals['networks']} random quantised networks: {equal} equal to Keras bit for bit, {rest} (where "
+            f"float32 may round) equal to an integer evaluation of the converted graph"
         )

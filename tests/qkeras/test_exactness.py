@@ -1,8 +1,9 @@
 """The hardware answers exactly what the quantised model answered in Python.
 
 Keras computes in float32. Where every number on the way is a float32, which :func:`computed_exactly` decides from the
-network alone, prediction and Keras must be equal to the last bit. Where Keras itself has to round, the prediction must
-equal the integer evaluation of tests/reference.py.
+network alone, prediction and Keras must be equal to the last bit. Elsewhere the prediction must equal the integer
+evaluation of tests/reference.py. That evaluates the converted graph: it holds the C++ to the graph, and leaves it to
+the first kind, and to the tests of quantizers and layers, to hold the graph to QKeras.
 
 ``make test-exactness`` runs 2,000 networks; the ordinary suite a tenth of them (KCONVERT_EXACTNESS sets the number).
 """
