@@ -30,6 +30,18 @@ class UnsupportedLayerError(ModelError):
     """The model holds a layer, activation or layer option that kconvert cannot convert."""
 
 
+class TFLiteError(ModelError):
+    """A tflite file is damaged, or holds what the KPU compiler cannot express."""
+
+
+class KModelError(ModelError):
+    """A kmodel is damaged, holds what the format or the chip does not have, or cannot be run within the bounds."""
+
+
+class CapacityError(ModelError):
+    """A compiled model needs more memory than the chip has."""
+
+
 class MissingPackageError(KConvertError, ImportError):
     """An optional Python package is needed for what was asked and is not installed."""
 
@@ -52,6 +64,10 @@ class CompileError(KConvertError):
 
 class ToolError(KConvertError):
     """A vendor tool is missing or failed."""
+
+
+class ConfigWarning(UserWarning):
+    """A setting of another tool has no counterpart here and is left out."""
 
 
 class PrecisionWarning(UserWarning):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -13,15 +13,21 @@ import numpy as np
 
 from kconvert.errors import ConfigError
 from kconvert.layers import Constant, Input, Node, Value, View
+from kconvert.plugins import template_folder, template_packages
+from kconvert.types import FixedType
 
 if TYPE_CHECKING:
     from kconvert.model import HLSModel
 
 
-@functools.cache
 def _environment() -> jinja2.Environment:
+    return _environment_of(template_packages())
+
+
+@functools.cache
+def _environment_of(packages: tuple[str, ...]) -> jinja2.Environment:
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("kconvert", "templates"),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package, "templates") for package in packages]),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -73,6 +79,7 @@ class NamedConstant:
 
     variable: str
     constant: Constant
+    node: Node
 
 
 def storage_of(value: Value) -> Value:
@@ -111,7 +118,7 @@ class Firmware:
             for n in self.computed
         ]
         self.constants = [
-            NamedConstant(f"{n.cpp}_{role}", constant)
+            NamedConstant(f"{n.cpp}_{role}", constant, n)
             for n in self.computed
             for role, constant in n.constants().items()
         ]
@@ -143,8 +150,8 @@ class Firmware:
 
     def _typedefs(self) -> Iterator[tuple[str, str]]:
         for node in [n for n in self.nodes if isinstance(n, Input)] + self.computed:
-            found = {role: str(getattr(node, attribute)) for role, attribute in node.roles.items()}
-            found |= {role: str(constant.type) for role, constant in node.constants().items()}
+            found = {role: _spelled(getattr(node, attribute)) for role, attribute in node.roles.items()}
+            found |= {role: constant.stored_type for role, constant in node.constants().items()}
             yield from ((f"{node.cpp}_{role}_t", kind) for role, kind in found.items())
 
     @property
@@ -191,10 +198,17 @@ class Firmware:
         }
         for constant in self.constants:
             files[f"firmware/weights/{constant.variable}.h"] = _weight_header(constant, with_weights)
-        kernels = resources.files("kconvert") / "templates" / "kernels"
-        for kernel in sorted(kernels.iterdir(), key=lambda file: file.name):
+        for kernel in self._kernel_files():
             files[f"firmware/nnet_utils/{kernel.name}"] = kernel.read_text(encoding="utf-8")
         return files
+
+    def _kernel_files(self) -> Iterator[Traversable]:
+        """All kernels of kconvert, and of those plugins whose kernels are used."""
+        for package in template_packages():
+            folder = template_folder(package) / "kernels"
+            found = sorted(folder.iterdir(), key=lambda file: file.name) if folder.is_dir() else []
+            if package == "kconvert" or any(file.name in self.kernels for file in found):
+                yield from found
 
     def test_bench(self) -> str:
         """The C++ test bench."""
@@ -216,18 +230,32 @@ class Firmware:
 def _weight_header(named: NamedConstant, with_values: bool) -> str:
     constant = named.constant
     return render(
-        "project/weight.h.j2",
+        constant.template or "project/weight.h.j2",
+        node=named.node,
+        with_values=with_values,
         variable=named.variable,
-        type=constant.type,
+        type=_meaning(constant),
         shape="x".join(map(str, np.shape(constant.values))),
         size=constant.values.size,
-        values=_initialisers(named) if with_values else None,
+        values=_initialisers(named) if with_values and constant.template is None else None,
     )
 
 
+def _spelled(kind: FixedType | None) -> str:
+    return "ap_uint<1>" if kind == FixedType(1, 1, signed=False) else str(kind)
+
+
+def _meaning(constant: Constant) -> str:
+    if not constant.one_bit:
+        return str(constant.type)
+    return f"{constant.stored_type}: 1 for {constant.type.step:g}, 0 for {-constant.type.step:g}"
+
+
 def _initialisers(named: NamedConstant) -> str:
-    """Return the quantised values in decimal, each read back by a compiler as exactly the same double."""
+    """Return the quantised values in decimal, each read back by a compiler as exactly the same double; or the bits."""
     constant = named.constant
+    if constant.one_bit:
+        return _rows([str(bit) for bit in constant.stored])
     raw = constant.raw
     if constant.type.width > 53 and any(
         abs(int(r)) >> 53 and int(r) % (1 << (abs(int(r)).bit_length() - 53)) for r in raw
@@ -236,5 +264,8 @@ def _initialisers(named: NamedConstant) -> str:
             f"{named.variable}: {constant.type} holds values of more than 53 bits, which cannot be written as C++ "
             f"constants; use a narrower type"
         )
-    texts = [repr(float(v)) for v in constant.type.from_raw(raw)]
-    return ",\n".join(", ".join(texts[i : i + 16]) for i in range(0, len(texts), 16))
+    return _rows([repr(float(v)) for v in constant.type.from_raw(raw)])
+
+
+def _rows(texts: list[str], width: int = 16) -> str:
+    return ",\n".join(", ".join(texts[i : i + width]) for i in range(0, len(texts), width))

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kconvert.errors import PrecisionError, did_you_mean
+from kconvert.packages import import_package
 
 if TYPE_CHECKING:
     import pyparsing as pp
@@ -388,6 +389,13 @@ def exact_type(values: npt.ArrayLike, max_width: int = 32) -> FixedType:
     return FixedType(max_width, integer, signed, Rounding.RND, Overflow.SAT)
 
 
+def common_power_of_two(values: npt.ArrayLike) -> int | None:
+    """Return the exponent if all of `values` are one and the same power of two, else None."""
+    x = np.asarray(values, dtype=np.float64).reshape(-1)
+    mantissa, exponent = np.frexp(x[0])
+    return int(exponent) - 1 if mantissa == 0.5 and bool(np.all(x == x[0])) else None
+
+
 def parse_precision(text: str | FixedType) -> FixedType | None:
     """Read a precision as :meth:`FixedType.parse` does, but ``auto`` gives None and a type is given back.
 
@@ -493,8 +501,7 @@ def _python_int(field: str, value: object) -> int:
 
 @functools.lru_cache(maxsize=1024)
 def _parse(text: str) -> FixedType:
-    import pyparsing as pp  # not needed by programs that never read a precision
-
+    pp = import_package("pyparsing", "reading a precision")  # other programs do without it
     try:
         fields = _grammar().parse_string(text, parse_all=True).as_dict()
         return FixedType(**{"integer": fields["width"], **fields})

@@ -34,6 +34,7 @@ from kconvert.layers import (
     Pool,
     Recurrent,
     Relu,
+    ScaledQuantize,
     SimpleRNN,
     Softmax,
     Subtract,
@@ -44,6 +45,7 @@ from kconvert.layers import (
     Window,
     ZeroPadding,
 )
+from kconvert.layers.hard_activation import HardActivation
 
 Array = np.ndarray[Any, Any]
 
@@ -197,7 +199,7 @@ def weighted_sum(terms: Exact, weight: Exact, bias: Exact, accum_type: FixedType
 @exact.register
 def _(node: Recurrent, x: Exact) -> Exact:
     c = {role: Exact.of(constant) for role, constant in node.constants().items()}
-    accum_type, state_type, units = node.typed("accum"), node.typed("state"), node.units
+    accum_type, units = node.typed("accum"), node.units
 
     def sums(values: Exact, weight: str, bias: Exact) -> Exact:
         return weighted_sum(Exact(values.raw[..., None], values.fraction), c[weight], bias, accum_type)
@@ -210,33 +212,35 @@ def _(node: Recurrent, x: Exact) -> Exact:
         return values[:, index * units : (index + 1) * units]
 
     n, steps = x.raw.shape[:2]
-    h = Exact(np.zeros((n, units), dtype=object), 0).to(state_type)
-    memory = h.to(node.typed("cell")) if isinstance(node, LSTM) else h
-    states = []
+    zeros = Exact(np.zeros((n, units), dtype=object), 0)
+    h, *cells = (gate(quantizer, zeros.to(node.new_type(role))) for role, quantizer in node.quantizers.items())
+    answers = []
     for t in reversed(range(steps)) if node.go_backwards else range(steps):
         of_input = sums(x[:, t], "weight", c["bias"])
         of_state = sums(h, "recurrent_weight", c["recurrent_bias"][: c["recurrent_weight"].raw.shape[1]])
         if isinstance(node, SimpleRNN):
-            h = gate(node.activation, of_input + of_state).to(state_type)
+            new = gate(node.activation, of_input + of_state)
         elif isinstance(node, LSTM):
             total = of_input + of_state
             i, f, o = (gate(node.recurrent_activation, part(total, index)) for index in (0, 1, 3))
             g = gate(node.activation, part(total, 2))
-            memory = (f * memory + i * g).to(node.typed("cell"))
-            h = (o * gate(node.activation, memory)).to(state_type)
+            memory = (f * cells[0] + i * g).to(node.new_type("cell"))
+            cells[0] = gate(node.cell_quantizer, memory)
+            new = o * gate(node.activation, memory)
         elif isinstance(node, GRU):
             z, r = (gate(node.recurrent_activation, part(of_input, k) + part(of_state, k)) for k in (0, 1))
             if node.reset_after:
                 of_reset = r * part(of_state, 2)
             else:
-                of_reset = sums((r * h).to(state_type), "candidate_weight", c["recurrent_bias"][2 * units :])
+                of_reset = sums((r * h).to(node.reset_type), "candidate_weight", c["recurrent_bias"][2 * units :])
             g = gate(node.activation, part(of_input, 2) + of_reset)
             one = Exact(np.array(1, dtype=object), 0)
-            h = (z * h + (one + -z) * g).to(state_type)
-        states.append(h)
+            new = z * h + (one + -z) * g
+        answers.append(new.to(node.new_type("state")))
+        h = gate(node.state_quantizer, answers[-1])
     if not node.return_sequences:
-        return h
-    return Exact(np.stack([state.raw for state in states], axis=1), h.fraction, state_type)
+        return answers[-1]
+    return Exact(np.stack([a.raw for a in answers], axis=1), answers[-1].fraction, answers[-1].type)
 
 
 @exact.register
@@ -275,6 +279,14 @@ def _(node: Relu, x: Exact) -> Exact:
     return Exact(y, result_type.fraction, result_type)
 
 
+@exact.register
+def _(node: HardActivation, x: Exact) -> Exact:
+    c = {role: Exact.of(constant) for role, constant in node.constants().items()}
+    y = (x * c["slope"] + c["offset"]).to(node.typed("result"))
+    low, high = (c[role].to(node.typed("result")).raw for role in ("lower_limit", "limit"))
+    return Exact(np.clip(y.raw, low, high), y.fraction, y.type)
+
+
 def look_up(table: Constant, index: Exact) -> Exact:
     """Return the entries at the bits of `index`, read as an unsigned number."""
     assert index.type is not None
@@ -285,6 +297,14 @@ def look_up(table: Constant, index: Exact) -> Exact:
 @exact.register
 def _(node: TableActivation, x: Exact) -> Exact:
     return look_up(node.constants()["table"], x.to(node.index_type))
+
+
+@exact.register
+def _(node: ScaledQuantize, x: Exact) -> Exact:
+    constants = node.constants()
+    factor = constants.get("factor")
+    code = (x if factor is None else x * Exact.of(factor)).to(node.typed("code"))
+    return code * Exact.of(constants["scale"])
 
 
 @exact.register
@@ -316,14 +336,21 @@ def reciprocal(node: Softmax, table: Constant, total: int, fraction: int) -> int
 @exact.register
 def _(node: Thresholds, x: Exact) -> Exact:
     value = np.array([Fraction(int(raw)) / Fraction(2) ** x.fraction for raw in x.raw.flat], dtype=object)
-    return Exact.of(Constant(node.levels, node.level_type))[steps_reached(node, value.reshape(x.raw.shape))]
+    levels = Exact.of(Constant(node.channel_levels, node.level_type))
+    return levels[level_index(node, value.reshape(x.raw.shape))]
 
 
 def steps_reached(node: Thresholds, x: Array) -> Array:
     """Return for each number how many thresholds it has reached."""
-    inclusive = np.broadcast_to(node.inclusive, len(node.thresholds))
-    reached = [x >= t if at else x > t for t, at in zip(node.thresholds, inclusive, strict=True)]
+    reached = [np.where(at, x >= t, x > t) for t, at in zip(node.thresholds, node.channel_inclusive, strict=True)]
     return np.sum(reached, axis=0, dtype=int)
+
+
+def level_index(node: Thresholds, x: Array) -> tuple[Array, Array]:
+    """Return where each number's level stands in ``node.channel_levels``."""
+    reached = steps_reached(node, x)
+    channels = np.arange(x.shape[-1]) if node.level_channels > 1 else np.zeros(x.shape[-1], dtype=int)
+    return reached, np.broadcast_to(channels, reached.shape)
 
 
 @exact.register
@@ -392,26 +419,27 @@ def _(node: Weighted, x: Array) -> Array:
 
 @real.register
 def _(node: Recurrent, x: Array) -> Array:
-    h = memory = np.zeros((len(x), node.units))
-    states = []
+    h, *cells = (real(quantizer, np.zeros((len(x), node.units))) for quantizer in node.quantizers.values())
+    answers = []
     for t in reversed(range(node.steps)) if node.go_backwards else range(node.steps):
         a = np.split(x[:, t] @ node.weight + node.bias, node.gates, axis=1)
         b = np.split(h @ node.recurrent_weight + node.recurrent_bias, node.gates, axis=1)
+        gate = node.recurrent_activation
+        gates = [] if gate is None else [real(gate, p + q) for p, q in zip(a, b, strict=True)]
         if isinstance(node, SimpleRNN):
-            h = real(node.activation, a[0] + b[0])
-            states.append(h)
-            continue
-        assert node.recurrent_activation is not None
-        if isinstance(node, LSTM):
-            i, f, o = (real(node.recurrent_activation, a[k] + b[k]) for k in (0, 1, 3))
-            memory = f * memory + i * real(node.activation, a[2] + b[2])
-            h = o * real(node.activation, memory)
+            new = real(node.activation, a[0] + b[0])
+        elif isinstance(node, LSTM):
+            i, f, _, o = gates
+            memory = f * cells[0] + i * real(node.activation, a[2] + b[2])
+            cells[0] = real(node.cell_quantizer, memory)
+            new = o * real(node.activation, memory)
         elif isinstance(node, GRU):
-            z, r = (real(node.recurrent_activation, a[k] + b[k]) for k in (0, 1))
+            z, r, _ = gates
             of_reset = r * b[2] if node.reset_after else (r * h) @ node.recurrent_weight[:, 2 * node.units :]
-            h = z * h + (1 - z) * real(node.activation, a[2] + of_reset)
-        states.append(h)
-    return np.stack(states, axis=1) if node.return_sequences else h
+            new = z * h + (1 - z) * real(node.activation, a[2] + of_reset)
+        answers.append(new)
+        h = real(node.state_quantizer, new)
+    return np.stack(answers, axis=1) if node.return_sequences else answers[-1]
 
 
 @real.register
@@ -433,8 +461,18 @@ def _(node: Relu, x: Array) -> Array:
 
 
 @real.register
+def _(node: HardActivation, x: Array) -> Array:
+    return np.clip(x * node.slope + node.offset, node.min_value, node.max_value)
+
+
+@real.register
 def _(node: TableActivation, x: Array) -> Array:
-    return node.functions[node.function](x)
+    return node.values(x)
+
+
+@real.register
+def _(node: ScaledQuantize, x: Array) -> Array:
+    return x * node.scale if node.factor is None else x * node.factor * node.scale
 
 
 @real.register
@@ -445,7 +483,7 @@ def _(node: Softmax, x: Array) -> Array:
 
 @real.register
 def _(node: Thresholds, x: Array) -> Array:
-    return np.asarray(node.levels[steps_reached(node, x)])
+    return np.asarray(node.channel_levels[level_index(node, x)])
 
 
 @real.register

@@ -12,6 +12,7 @@ import numpy as np
 from kconvert.converters.spec import LayerSpec
 from kconvert.errors import ModelError, UnsupportedLayerError, did_you_mean
 from kconvert.layers import Node, Value
+from kconvert.plugins import load_plugins
 
 Reader = Callable[[LayerSpec, list[Value]], Node | tuple[Node, ...]]
 """Makes the node of a layer; or a chain of nodes, each reading the one before, named after the layer but the last."""
@@ -63,12 +64,14 @@ def _load_ours_before(reader: Callable[..., Any]) -> None:
 def supported_layers() -> list[str]:
     """Names of the Keras layer classes that convert."""
     load_readers()
+    load_plugins()
     return sorted(_readers)
 
 
 def supported_activations() -> list[str]:
     """Names of the activation functions that convert."""
     load_readers()
+    load_plugins()
     return sorted(_activations)
 
 
@@ -80,6 +83,11 @@ def read_layer(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
     """
     load_readers()
     reader = _readers.get(layer.class_name)
+    if reader is None and layer.class_name == "Lambda":
+        raise UnsupportedLayerError(
+            f"layer {layer.name!r} is a Lambda: its Python code is not run, and what it computes is not known; use "
+            f"Keras' own layers, or, where you trust the file, allow_unsafe=True (--allow-unsafe on the command line)"
+        )
     if reader is None:
         raise UnsupportedLayerError(
             f"layer {layer.name!r}: class {layer.class_name!r} is not supported"
@@ -105,9 +113,14 @@ def activation(layer: LayerSpec, key: str = "activation") -> Node | None:
 
 
 def make_activation(layer: LayerSpec, node_name: str, name: str, options: Mapping[str, Any]) -> Node:
-    """Return the node called `node_name` of the activation function `name`."""
+    """Return the node called `node_name` of the activation function `name`.
+
+    A function that a QKeras layer names is QKeras' own, where it has one of that name; it is registered with
+    ``"qkeras>"`` in front.
+    """
     load_readers()
-    reader = _activations.get(name)
+    own = f"qkeras>{name}" if layer.class_name.startswith("Q") else name
+    reader = _activations.get(own) or _activations.get(name)
     if reader is None:
         raise UnsupportedLayerError(
             f"layer {layer.name!r}: activation {name!r} is not supported"
@@ -130,7 +143,7 @@ def activation_name(layer: LayerSpec, raw: object) -> tuple[str, Mapping[str, An
         if name == "Activation" and isinstance(inner, Mapping):
             return activation_name(layer, inner.get("activation"))
         if isinstance(name, str):
-            return name, inner if isinstance(inner, Mapping) else {}
+            return name.rpartition(">")[2], {**(inner if isinstance(inner, Mapping) else {}), "call": raw}
     raise UnsupportedLayerError(f"layer {layer.name!r}: cannot read its activation {raw!r}")
 
 

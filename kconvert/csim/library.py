@@ -61,7 +61,7 @@ class Library:
         self._object.kconvert_load.restype = None
         self._object.kconvert_load.argtypes = [ctypes.c_int, ctypes.c_void_p]
         for index, named in enumerate(firmware.constants):
-            raw = np.ascontiguousarray(named.constant.raw).astype(np.int64, copy=False)
+            raw = np.ascontiguousarray(named.constant.stored).astype(np.int64, copy=False)
             self._object.kconvert_load(index, raw.ctypes.data)
 
     def predict(self, x: Arrays, *, threads: int | None = None) -> Array | list[Array]:
@@ -73,11 +73,19 @@ class Library:
         """See :meth:`HLSModel.trace`."""
         arrays = self._arrays(x)
         _, traces = self._run(arrays, threads, traced=True)
-        stored = {id(value): array for value, array in zip(self._steps, traces, strict=True)}
-        for value, array in zip(self._inputs, arrays, strict=True):
-            stored[id(value)] = value.known_type().quantize(array)
-        samples = len(arrays[0])
-        return {name: stored[id(storage_of(v))].reshape(samples, *v.shape) for name, v in self._traced.items()}
+        stored = {id(value): array for value, array in self._stored(arrays, traces)}
+        return {name: stored[id(storage_of(v))].reshape(-1, *v.shape) for name, v in self._traced.items()}
+
+    def tensors(self, x: Arrays, *, threads: int | None = None) -> list[tuple[Value, Array]]:
+        """Return every value that is stored, with or without a name in a trace: inputs, then results, [n, ...]."""
+        arrays = self._arrays(x)
+        _, traces = self._run(arrays, threads, traced=True)
+        return self._stored(arrays, traces)
+
+    def _stored(self, arrays: list[Array], traces: list[Array]) -> list[tuple[Value, Array]]:
+        inputs = [(v, v.known_type().quantize(array)) for v, array in zip(self._inputs, arrays, strict=True)]
+        steps = zip(self._steps, traces, strict=True)
+        return [*inputs, *((value, array.reshape(-1, *value.shape)) for value, array in steps)]
 
     def _run(self, arrays: list[Array], threads: int | None, *, traced: bool) -> tuple[list[Array], list[Array]]:
         samples = len(arrays[0])

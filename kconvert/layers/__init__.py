@@ -1,6 +1,13 @@
 """The intermediate representation: one small dataclass per operation."""
 
-from kconvert.layers.activations import Quantize, Relu, Softmax, TableActivation
+from kconvert.layers.activations import (
+    Quantize,
+    Relu,
+    ScaledQuantize,
+    Softmax,
+    StepFunction,
+    TableActivation,
+)
 from kconvert.layers.base import Constant, Node, Value, identifier
 from kconvert.layers.core import (
     ApplyAlpha,
@@ -42,8 +49,10 @@ __all__ = [
     "Recurrent",
     "Relu",
     "Reshape",
+    "ScaledQuantize",
     "SimpleRNN",
     "Softmax",
+    "StepFunction",
     "Subtract",
     "TableActivation",
     "Thresholds",

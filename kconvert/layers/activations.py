@@ -8,17 +8,21 @@ precision of the table, or the input's own range where that is smaller: so a tab
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from kconvert.errors import ConfigError
-from kconvert.layers.base import Constant, Node
+from kconvert.errors import ConfigError, GraphError, PrecisionWarning
+from kconvert.layers.base import MAX_WIDTH, Constant, Node
 from kconvert.layers.core import View
-from kconvert.types import FixedType, Overflow, Rounding, grow
+from kconvert.types import FixedType, Overflow, Rounding, exact_type, grow
 
+LARGEST_TABLE = 1 << 20
+LARGEST_EXACT_TABLE = 1 << 16
+"""Most entries of a table that holds every input a step function has, unless the settings name another size."""
 TABLE_TYPE = FixedType(18, 8, True, Rounding.RND, Overflow.SAT)
 SOFTMAX_IMPLEMENTATIONS = ("stable", "latency", "argmax")
 
@@ -30,6 +34,58 @@ class Quantize(View):
     absorbs = True
     narrows = True
     keeps_values = False
+
+
+@dataclass(eq=False, kw_only=True)
+class ScaledQuantize(Node):
+    """``scale * code(factor * x)`` per channel (last axis), `code` storing in a type: a quantizer with an alpha.
+
+    Attributes:
+        scale: One number, or one for each channel.
+        factor: The same; None for 1.
+        code_type: Type of what is rounded.
+    """
+
+    scale: np.ndarray
+    factor: np.ndarray | None = None
+    code_type: FixedType | None = None
+    scale_type: FixedType | None = None
+    factor_type: FixedType | None = None
+
+    roles: ClassVar[Mapping[str, str]] = {"code": "code_type", "scale": "scale_type", "result": "result_type"}
+    template = "scaled_quantize"
+    kernel = "nnet_activation.h"
+    absorbs = True
+    narrows = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.factor is not None:
+            self.roles = {**self.roles, "factor": "factor_type"}  # type: ignore[misc]  # others have none to set
+
+    @property
+    def channels(self) -> int:
+        """Number of scales: the size of the last axis, or 1 where all channels share one."""
+        return self.scale.size
+
+    def infer_types(self, default: FixedType) -> None:
+        """The result holds every code times its scale."""
+        if self.channels not in (1, self.output.shape[-1]):
+            raise GraphError(
+                f"layer {self.name!r}: {self.channels} scales (its alpha) for {self.output.shape[-1]} channels"
+            )
+        self.code_type = self.code_type or default
+        self.scale_type = self.scale_type or exact_type(self.scale)
+        if self.factor is not None:
+            self.factor_type = self.factor_type or exact_type(self.factor)
+        self.result_type = self.result_type or self.lossless(self.code_type * self.scale_type, "result")
+
+    def constants(self) -> dict[str, Constant]:
+        """Scale and factor."""
+        found = {"scale": Constant(self.scale, self.typed("scale"))}
+        if self.factor is not None:
+            found["factor"] = Constant(self.factor, self.typed("factor"))
+        return found
 
 
 @dataclass(eq=False, kw_only=True)
@@ -101,8 +157,8 @@ def table_of(function: Callable[[np.ndarray], np.ndarray], index: FixedType) -> 
 
 def check_table_size(node: Node, size: int) -> None:
     """Raise :class:`ConfigError` unless `size` is a power of two from 2 to 2^20."""
-    if size < 2 or size & (size - 1) or size > 1 << 20:
-        bits = min(max(size, 2).bit_length(), 20)
+    if size < 2 or size & (size - 1) or size > LARGEST_TABLE:
+        bits = min(max(size, 2).bit_length(), LARGEST_TABLE.bit_length() - 1)
         raise ConfigError(
             f"layer {node.name!r}: a table of {size} entries cannot be addressed by whole bits; "
             f"use {1 << max(bits - 1, 1)} or {1 << bits}"
@@ -113,19 +169,51 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-x)))
 
 
+@dataclass(frozen=True)
+class StepFunction:
+    """A function of few values, known where it changes.
+
+    Attributes:
+        values: Maps numbers to the function's values.
+        first: It is constant below this number,
+        last: and from this number on.
+    """
+
+    values: Callable[[np.ndarray], np.ndarray]
+    first: float
+    last: float
+
+    def index_type(self, source: FixedType, size: int) -> FixedType:
+        """Return the type with the fewest bits that tells all inputs apart that differ in their value.
+
+        Where `size` entries are too few for that, it is coarser than the input.
+        """
+        bits, signed = size.bit_length() - 1, source.signed
+        for integer in range(1 + signed - source.fraction, source.integer + 1):
+            fraction = min(source.fraction, bits - integer)
+            index = FixedType(integer + fraction, integer, signed, Rounding.RND, Overflow.SAT)
+            if index.max >= self.last and (not signed or index.min < self.first):
+                return index
+        fraction = min(source.fraction, bits - source.integer)
+        return FixedType(source.integer + fraction, source.integer, signed, Rounding.RND, Overflow.SAT)
+
+
 @dataclass(eq=False, kw_only=True)
 class TableActivation(Node):
-    """A function of one variable read from a table: ``sigmoid`` or ``tanh``.
+    """A function of one variable read from a table: ``sigmoid`` or ``tanh``, or any step function.
 
     Attributes:
         function: Name of the function.
-        table_size: Entries of the table, a power of two.
+        table_size: Entries of the table, a power of two; a step function takes no more than it needs.
         table_type: Type of an entry.
+        steps: The function, where it is a step function; its entries are then exact wherever the table has enough of
+            them, and a PrecisionWarning says where it has not.
     """
 
     function: str
     table_size: int = 1024
     table_type: FixedType | None = None
+    steps: StepFunction | None = None
 
     roles: ClassVar[Mapping[str, str]] = {"table": "table_type", "result": "result_type"}
     tunables = frozenset({"table_size"})
@@ -147,20 +235,49 @@ class TableActivation(Node):
         """The result is an entry of the table."""
         self.table_type = self.table_type or TABLE_TYPE
         self.result_type = self.result_type or self.table_type
+        if self.steps is not None:
+            self._warn_of_rounded_input(self.steps)
+
+    def _warn_of_rounded_input(self, steps: StepFunction) -> None:
+        source, index = self.in_type(), self.index_type
+        if index.fraction >= source.fraction:
+            return
+        value, keeper = self.inputs[0], self.layer
+        narrow = source.with_(width=source.integer + index.fraction, rounding=Rounding.RND, overflow=Overflow.SAT)
+        remedies = [f"LayerName → {value.producer.layer} → Precision → result to {narrow}"]
+        if value is not value.producer.output:  # it is a part of that layer, which sets its table's size
+            remedies, keeper = [], value.producer.layer
+        enough = 1 << steps.index_type(source, 1 << MAX_WIDTH).width
+        if enough <= LARGEST_TABLE:
+            remedies.append(f"LayerName → {keeper} → table_size to {enough}")
+        remedy = f"; for exact ones set {', or '.join(remedies)}" if remedies else ""
+        warnings.warn(
+            f"layer {self.name!r}: its table of {self.table_size} entries rounds its input, {source}, to "
+            f"{index.fraction} fraction bits, so that answers next to a step may be one step off{remedy}",
+            PrecisionWarning,
+            stacklevel=2,
+        )
+
+    @property
+    def values(self) -> Callable[[np.ndarray], np.ndarray]:
+        """The function."""
+        return self.functions[self.function] if self.steps is None else self.steps.values
 
     @property
     def index_type(self) -> FixedType:
         """Type that addresses the table."""
+        if self.steps is not None:
+            return self.steps.index_type(self.in_type(), self.table_size)
         step = self.typed("table").step
-        function, reach = self.functions[self.function], 1.0
-        edge = float(function(np.array([64.0]))[0])
-        while reach < 64 and edge - float(function(np.array([reach]))[0]) > step:
+        reach = 1.0
+        edge = float(self.values(np.array([64.0]))[0])
+        while reach < 64 and edge - float(self.values(np.array([reach]))[0]) > step:
             reach *= 2
         return index_type(self.in_type(), reach, self.table_size, signed=True)
 
     def constants(self) -> dict[str, Constant]:
         """The table."""
-        return {"table": Constant(table_of(self.functions[self.function], self.index_type), self.typed("table"))}
+        return {"table": Constant(table_of(self.values, self.index_type), self.typed("table"))}
 
     def check(self) -> None:
         """The table's size must be a power of two."""

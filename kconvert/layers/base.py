@@ -58,11 +58,25 @@ class Constant:
     type: FixedType
     exact: np.ndarray | None = None
     """The elements as integers in units of the type's last bit, where doubles cannot hold them."""
+    one_bit: bool = False
+    """True if every element is plus or minus one step of the type, and the hardware keeps its sign alone."""
+    template: str | None = None
+    """Template of the file it is written into, where that is more than an array; it is given the node, too."""
 
     @property
     def raw(self) -> np.ndarray:
         """The quantised elements as integers in units of the type's last bit, flattened in C order."""
         return self.type.to_raw(np.asarray(self.values).ravel()) if self.exact is None else self.exact
+
+    @property
+    def stored(self) -> np.ndarray:
+        """What the hardware keeps: the raw elements, or 1 for plus and 0 for minus."""
+        return (self.raw > 0).astype(np.int64) if self.one_bit else self.raw
+
+    @property
+    def stored_type(self) -> str:
+        """The C++ type of what the hardware keeps."""
+        return "ap_uint<1>" if self.one_bit else str(self.type)
 
 
 def image(value: Value) -> tuple[int, int, int]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from kconvert.errors import ConfigError
-from kconvert.layers.base import Constant, Node, OnImages, image
+from kconvert.errors import ConfigError, GraphError
+from kconvert.layers.base import Constant, Node, OnImages, Value, image
+from kconvert.layers.steps import Thresholds
 from kconvert.types import FixedType, exact_type, grow
 
 STRATEGIES = ("Latency", "Resource")
@@ -46,6 +48,7 @@ class Weighted(Node):
         activation: A node without inputs to be put behind this layer; split off by an optimiser.
         reuse_factor: How many times one multiplier is used for one application of the matrix.
         strategy: ``Latency`` (all in parallel) or ``Resource`` (weights in block memory).
+        binary: The model's own quantizer makes every weight plus or minus one step of their preset type.
     """
 
     weight: np.ndarray
@@ -57,6 +60,7 @@ class Weighted(Node):
     accum_type: FixedType | None = None
     reuse_factor: int = 1
     strategy: str = "Latency"
+    binary: bool = False
 
     roles: ClassVar[Mapping[str, str]] = {
         "weight": "weight_type",
@@ -85,6 +89,32 @@ class Weighted(Node):
         """Fold ``y * scale + shift`` (one factor per output channel) into weights and bias."""
         self.weight = self.weight * scale
         self.bias = self.bias * scale + shift
+        self.binary = False
+
+    # ***** weights of one bit *****
+
+    @property
+    def one_bit(self) -> bool:
+        """True if the hardware keeps the signs of the weights alone: they are binary and have no type of the user's."""
+        kind = self.weight_type
+        return self.binary and kind is not None and is_sign(kind, self.weight.flat[0])
+
+    @property
+    def product(self) -> str:
+        """The kernel's product policy: ``exact``, ``sign`` (weights are bits) or ``xnor`` (inputs are signs, too)."""
+        if not self.one_bit:
+            return "exact"
+        return "xnor" if self._sees_signs() and self._holds_every_count() else "sign"
+
+    def _sees_signs(self) -> bool:
+        """True if every number it multiplies is plus or minus one step of its type."""
+        return only_signs(self.inputs[0])
+
+    def _holds_every_count(self) -> bool:
+        """True if the accumulator rounds no sum of bias and products of plus and minus one step."""
+        largest = self.fan_in * self.in_type().step * self.typed("weight").step
+        products, bias, accum = exact_type([-largest, largest]), self.typed("bias"), self.typed("accum")
+        return accum.holds(products) and accum.holds(bias) and accum.holds(products + bias)
 
     def infer_types(self, default: FixedType) -> None:
         """The accumulator holds every sum the operand types allow; so does the result."""
@@ -97,10 +127,19 @@ class Weighted(Node):
 
     def constants(self) -> dict[str, Constant]:
         """Weights and bias."""
+        kind = self.typed("weight")
+        if self.one_bit and not is_sign(kind, self.weight):
+            raise GraphError(
+                f"layer {self.name!r}: its weights were said to be binary, but not all are +-{kind.step:g}"
+            )
         return {
-            "weight": Constant(self.weight, self.typed("weight")),
+            "weight": Constant(self.weight, kind, one_bit=self.one_bit),
             "bias": Constant(self.bias, self.typed("bias")),
         }
+
+    def describe(self) -> str:
+        """Say too where weights are bits."""
+        return super().describe() + (", weights of 1 bit" if self.one_bit else "")
 
     def check(self) -> None:
         """A resource-shared matrix must divide evenly over the reuse factor."""
@@ -180,7 +219,7 @@ class ApplyAlpha(BatchNormalization):
     def infer_types(self, default: FixedType) -> None:
         """Scale and bias lose nothing (up to 32 bits); the result holds every product plus bias."""
         self.scale_type = self.scale_type or exact_type(self.scale)
-        self.bias_type = self.bias_type or exact_type(self.bias)
+        self.bias_type = self.bias_type or self.preset.get("bias") or exact_type(self.bias)
         super().infer_types(default)
 
 
@@ -240,3 +279,27 @@ class ZeroPadding(OnImages, Node):
         rows = top + (height - 1) * self.spread[0] + 1 + bottom
         columns = left + (width - 1) * self.spread[1] + 1 + right
         return (columns, channels) if len(self.inputs[0].shape) == 2 else (rows, columns, channels)
+
+
+# ***** tensors of signs *****
+
+
+def is_sign(kind: FixedType, values: npt.ArrayLike) -> bool:
+    """Whether all `values` are plus or minus one step of `kind`, a signed type of two bits."""
+    return kind.width == 2 and kind.signed and bool(np.all(np.abs(values) == kind.step))
+
+
+def only_signs(value: Value) -> bool:
+    """Whether every element of a tensor is plus or minus one step of its type, whatever the model is given.
+
+    That is what thresholds make of two such levels, and what shape changes and maximum pooling leave of it.
+    """
+    node, kind = value.producer, value.known_type()
+    if isinstance(node, Thresholds):
+        return is_sign(kind, node.levels)
+    return (
+        node.keeps_values
+        and not isinstance(node, ZeroPadding)
+        and all(v.known_type().fraction == kind.fraction and only_signs(v) for v in node.inputs)
+        and is_sign(kind, kind.step)
+    )

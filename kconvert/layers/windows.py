@@ -66,6 +66,9 @@ class Conv(OnImages, Weighted):
     template = "conv"
     kernel = "nnet_conv.h"
 
+    def _sees_signs(self) -> bool:
+        return not any(self.window.padding) and super()._sees_signs()  # padding is zeros
+
     def output_shape(self) -> tuple[int, ...]:
         """Window positions by filters."""
         return _output_shape(self, self.window, self.fan_out)

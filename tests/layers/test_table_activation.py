@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 import kconvert
+from kconvert import FixedType
 from kconvert.errors import ConfigError
+from kconvert.layers import StepFunction
+from kconvert.layers.activations import table_of
 from tests.layers.common import assert_exact, check_layers, convert, inputs_of, some_settings, typed_config
 from tests.models import randomise
 
@@ -81,3 +84,23 @@ def test_the_type_of_the_table_is_the_one_asked_for(model: Any) -> None:
     hls_model = convert(model, config)
     assert_exact(hls_model, inputs_of(hls_model))
     assert str(hls_model["sigmoid"].constants()["table"].type) == "ap_ufixed<6,0,AP_RND,AP_SAT>"
+
+
+@pytest.mark.parametrize(
+    "kind", ["ap_fixed<10,4>", "ap_ufixed<9,5>", "ap_fixed<8,10>", "ap_fixed<7,-1>", "ap_ufixed<6,-2>"]
+)
+@pytest.mark.parametrize("ends", [(-1.5, 1.75), (0.25, 3.0), (-6.0, -2.0), (0.0, 0.0), (-1e9, 1e9), (1e-9, 2e-9)])
+def test_a_step_function_is_exact_for_every_input(kind: str, ends: tuple[float, float]) -> None:
+    """Its first and last change, and one in between, are found again whatever the type of its input."""
+    first, last = ends
+    changes = np.sort([first, (first + last) / 2, last])
+    steps = StepFunction(lambda x: np.searchsorted(changes, x, side="right").astype(float), first, last)
+    source = FixedType.parse(kind)
+    raw = np.arange(source.raw_min, source.raw_max + 1)
+    index = steps.index_type(source, 1 << 16)
+    assert index.width <= source.width
+    assert index.fraction == source.fraction
+    address = index.requantize(raw, source) % (1 << index.width)
+    assert np.array_equal(table_of(steps.values, index)[address], steps.values(source.from_raw(raw)))
+    for size in (2, 4, 16):
+        assert 1 << steps.index_type(source, size).width <= max(size, 2 + 2 * source.signed)

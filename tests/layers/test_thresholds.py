@@ -52,17 +52,20 @@ def layers(kind: FixedType) -> list[tuple[str, Node]]:
         ),
         "per_channel": (per_channel, [-1.0, 0.25, 0.5, 0.75]),
         "all_equal_levels": (column(middle), [0.5, 0.5]),
+        "levels_of_channels": (column(middle, high), np.linspace(-1.3, 1.7, 18).reshape(3, 6)),
+        "both_of_channels": (per_channel, np.linspace(1.7, -1.3, 24).reshape(4, 6)),
     }
     found: list[tuple[str, Node]] = []
     for source, shape in SHAPES.items():
         for name, (thresholds, levels) in cases.items():
-            of_channels = thresholds if thresholds.shape[1] == 1 else thresholds[:, : shape[-1]]
+            of_channels = thresholds[:, : shape[-1]]
+            own = np.array(levels)[..., : shape[-1]] if np.ndim(levels) == 2 else np.array(levels)
             mixed = tuple(k % 3 == 1 for k in range(len(thresholds)))
             for how, inclusive in (("from", True), ("above", False), ("mixed", mixed)):
                 node = Thresholds(
                     name=f"{source}_{name}_{how}",
                     thresholds=of_channels,
-                    levels=np.array(levels),
+                    levels=own,
                     inclusive=inclusive,
                 )
                 found.append((source, node))

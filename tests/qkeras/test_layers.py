@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -188,3 +189,112 @@ def test_an_unknown_quantizer_is_an_error_that_names_the_layer() -> None:
     layers = tuple(dataclasses.replace(one, config=changed) if one is layer else one for one in spec.layers)
     with pytest.raises(UnsupportedLayerError, match=r"'q'.*'quantised_bits'; did you mean 'quantized_bits'"):
         kconvert.convert_from_keras_model(dataclasses.replace(spec, layers=layers))
+
+
+def _keras_1(kind: str, config: dict[str, Any], shape: tuple[int, ...], *arrays: np.ndarray) -> kconvert.HLSModel:
+    """Convert a model of one layer as the Keras 1 era stored it: a description and arrays."""
+    from kconvert.converters.spec import LayerSpec, ModelSpec, TensorRef
+
+    names = ("kernel", "bias")[: len(arrays)]
+    given = LayerSpec("InputLayer", "x", {"batch_shape": [None, *shape]}, calls=((),))
+    layer = LayerSpec(kind, "q", config, calls=((TensorRef("x", 0),),), weights=arrays, weight_names=names)
+    spec = ModelSpec("old", (given, layer), (TensorRef("x", 0),), (TensorRef("q", 0),))
+    hls_model = kconvert.convert_from_keras_model(spec, kconvert.config_from_keras_model(spec, granularity="name"))
+    hls_model.compile()
+    return hls_model
+
+
+HALF = np.array([-0.75, -0.5, -0.25, -1e-9, 0.0, 1e-9, 0.25, 0.5, 0.75, 3.0], dtype=np.float32)
+
+
+@pytest.mark.parametrize("height", [1.0, 0.5])
+def test_weights_of_the_keras_1_era(height: float) -> None:
+    x = np.eye(len(HALF))
+    config = {"use_bias": False, "activation": "linear", "H": height}
+    kernel = (HALF * np.float32(height))[:, None]
+    binary = _keras_1("BinaryDense", config, (len(HALF),), kernel).predict(x).ravel()
+    assert (binary / height).tolist() == [-1, -1, -1, -1, -1, -1, 1, 1, 1, 1], "in float32, 1e-9 is no more than 0"
+    ternary = _keras_1("TernaryDense", config, (len(HALF),), kernel).predict(x).ravel()
+    assert (ternary / height).tolist() == [-1, -1, 0, 0, 0, 0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["BinaryConv2D", "TernaryConv2D"])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_convolutions_of_the_keras_1_era(kind: str, padding: str) -> None:
+    import keras
+
+    random = np.random.default_rng(0)
+    kernel, bias = random.uniform(-1, 1, (3, 2, 2, 4)).astype(np.float32), random.integers(-4, 4, 4) / 8
+    config = {"filters": 4, "kernel_size": [3, 2], "strides": [2, 1], "padding": padding, "H": 0.25}
+    config |= {"data_format": "channels_last", "use_bias": True, "activation": "linear"}
+    hls_model = _keras_1(kind, config, (6, 5, 2), kernel, bias.astype(np.float32))
+    x = np.round(random.normal(size=(20, 6, 5, 2)) * 32) / 32
+    codes = np.sign(kernel) if kind == "BinaryConv2D" else np.round(np.clip(kernel / 0.25, -1, 1))
+    wanted = keras.ops.conv(x.astype(np.float32), (codes * 0.25).astype(np.float32), (2, 1), padding) + bias
+    assert np.array_equal(hls_model.predict(x), np.asarray(wanted))
+
+
+def test_the_height_of_glorot() -> None:
+    shapes = {
+        "BinaryDense": (6, 4),
+        "TernaryDense": (6, 4),
+        "BinaryConv2D": (3, 2, 2, 4),
+        "TernaryConv2D": (3, 2, 2, 4),
+    }
+    for kind, shape in shapes.items():
+        config = {"filters": 4, "kernel_size": [3, 2], "strides": 1, "use_bias": False, "H": "Glorot"}
+        hls_model = _keras_1(kind, config, (6,) if len(shape) == 2 else (3, 2, 2), np.ones(shape, dtype=np.float32))
+        total = 6 + 4 if len(shape) == 2 else 3 * 2 * (2 + 4)
+        alpha = next(node for node in hls_model if isinstance(node, ApplyAlpha))
+        assert (alpha.scale == np.float32(np.sqrt(1.5 / total))).all(), kind
+
+
+@pytest.mark.parametrize("height", ["Lasagne", 0, -1.0, True, None])
+def test_a_height_that_is_none(height: Any) -> None:
+    with pytest.raises(UnsupportedLayerError, match=r"'q'.*H=.*above zero, or 'Glorot'"):
+        _keras_1("BinaryDense", {"H": height, "use_bias": False}, (2,), np.ones((2, 3), dtype=np.float32))
+
+
+# ***** adaptive activations *****
+
+
+def _adaptive(keras: Any, kind: str, low: float, high: float, **options: Any) -> Any:
+    x = keras.Input((4,), name="x")
+    layer = qkeras.QAdaptiveActivation(kind, 6, current_step=9, ema_freeze_delay=2, name="a", **options)
+    model = keras.Model(x, layer(x))
+    layer.ema_min.assign(np.full(layer.ema_min.shape, low))
+    layer.ema_max.assign(np.full(layer.ema_max.shape, high))
+    model(np.zeros((1, 4), dtype=np.float32))  # the bits of the next call are counted at the end of one
+    return model
+
+
+@pytest.mark.parametrize("po2_rounding", [False, True])
+@pytest.mark.parametrize(("low", "high"), [(0, 0.3), (-5.9, 3.1), (-0.1, 7.95), (-8, 8), (-300, 1), (0, 1.5)])
+@pytest.mark.parametrize("kind", ["quantized_relu", "quantized_bits"])
+def test_an_adaptive_activation_has_the_bits_of_what_it_saw(
+    kind: str, low: float, high: float, po2_rounding: bool
+) -> None:
+    import keras
+
+    for more in ({"symmetric": False}, {"symmetric": True}, {"relu_neg_slope": 0.25}):
+        if "relu_neg_slope" in more and kind != "quantized_relu":
+            continue
+        _compare(_adaptive(keras, kind, low, high, po2_rounding=po2_rounding, **more), scale=4.0)
+
+
+def test_an_adaptive_activation_is_read_from_a_file(tmp_path: Path) -> None:
+    import keras
+
+    model = _adaptive(keras, "quantized_relu", -1.0, 6.0)
+    wanted = kconvert.convert_from_keras_model(model)["a"].output.known_type()
+    assert str(wanted) == "ap_ufixed<6,3,AP_RND_CONV,AP_SAT>"
+    model.save(tmp_path / "model.keras")  # QKeras itself cannot write one of these into an .h5
+    assert kconvert.convert_from_keras_model(tmp_path / "model.keras")["a"].output.known_type() == wanted
+
+
+def test_one_adaptive_range_for_each_channel_is_refused() -> None:
+    import keras
+
+    model = _adaptive(keras, "quantized_relu", 0, 1, per_channel=True)
+    with pytest.raises(UnsupportedLayerError, match=r"'a'.*per_channel"):
+        kconvert.convert_from_keras_model(model)

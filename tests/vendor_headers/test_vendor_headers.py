@@ -18,6 +18,7 @@ import pytest
 import kconvert
 from kconvert.csim.compiler import find_compiler
 from tests import models
+from tests.layers.test_binary import binary_network
 from tests.qkeras.nets import Choice, build
 
 WHEEL = "hls4ml==1.3.0"
@@ -195,6 +196,22 @@ def recurrent() -> Any:
     return models.randomise(keras.Model(x, outputs, name="recurrent"))
 
 
+def quantised_recurrent() -> Any:
+    """Layers of QKeras whose steps are exact, with every kind of quantizer as activation or for the state."""
+    keras, qkeras = models._keras(), pytest.importorskip("qkeras")
+    bits, state = "quantized_bits(4,0,alpha=1)", "quantized_bits(5,1,alpha=1)"
+    given = {"kernel_quantizer": bits, "recurrent_quantizer": bits, "bias_quantizer": bits, "state_quantizer": state}
+    gates = {"activation": "quantized_tanh(5)", "recurrent_activation": "quantized_sigmoid(4)"}
+    x = keras.Input((4, 3), name="steps")
+    y = qkeras.QLSTM(3, return_sequences=True, **given, **gates)(x)
+    outputs = [
+        qkeras.QGRU(2, reset_after=True, **{**given, "state_quantizer": "quantized_po2(3,1)"}, **gates)(y),
+        qkeras.QGRU(2, **given, **{**gates, "recurrent_activation": "hard_sigmoid"})(x),
+        qkeras.QSimpleRNN(2, **given, activation="quantized_relu(4,1)")(x),
+    ]
+    return models.randomise(keras.Model(x, outputs, name="quantised_recurrent"))
+
+
 def quantised(kind: str, bits: int, alpha: Any) -> Callable[[], Any]:
     """A QKeras network, with thresholds and scales behind its sums."""
     choice = Choice(seed=bits, bits=bits, integer=1, alpha=alpha, kind=kind, layers=4)
@@ -235,6 +252,13 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any] | Callable[[Any], dict[
     "quantised, dense": (quantised("dense", 5, "auto"), {}),
     "quantised, image": (quantised("conv2d", 6, "auto_po2"), {}),
     "quantised, depthwise": (quantised("depthwise", 7, 1), {}),
+    "binary": (binary_network, {}),
+    "binary, saturating": (binary_network, {"Model": {"Precision": {"accum": "ap_fixed<8,5,AP_RND,AP_SAT>"}}}),
+    "binary, Resource": (
+        binary_network,
+        {"LayerName": {name: {"Strategy": "Resource", "ReuseFactor": 2} for name in ("conv", "output")}},
+    ),
+    "quantised, recurrent": (quantised_recurrent, {}),
     "softmax latency": (models.mlp, softmax_set(Implementation="latency")),
     "softmax argmax": (models.mlp, softmax_set(Implementation="argmax")),
     "softmax of small tables": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,31 +10,29 @@ import numpy as np
 from kconvert.converters.registry import activation_name, fits, make_activation, only, reads, weights
 from kconvert.converters.spec import LayerSpec
 from kconvert.errors import ModelError, UnsupportedLayerError
-from kconvert.layers import GRU, LSTM, Node, SimpleRNN, Softmax, Value
+from kconvert.layers import GRU, LSTM, Node, Recurrent, SimpleRNN, Softmax, Value
+
+_KINDS: Mapping[str, type[Recurrent]] = {"SimpleRNN": SimpleRNN, "LSTM": LSTM, "GRU": GRU}
 
 
-@reads("SimpleRNN")
-def simple_rnn(layer: LayerSpec, inputs: list[Value]) -> Node:
-    """One matrix over the input, one over the state."""
-    return SimpleRNN(**_fields(layer, inputs, SimpleRNN.gates, gated=False))
+@reads("SimpleRNN", "LSTM", "GRU")
+def recurrent(layer: LayerSpec, inputs: list[Value], **more: Any) -> Recurrent:
+    """Keras' gates are in our order: i, f, c, o and z, r, h. An old GRU without `reset_after` resets before.
 
-
-@reads("LSTM")
-def lstm(layer: LayerSpec, inputs: list[Value]) -> Node:
-    """Keras' gates i, f, c, o are in our order."""
-    return LSTM(**_fields(layer, inputs, LSTM.gates))
-
-
-@reads("GRU")
-def gru(layer: LayerSpec, inputs: list[Value]) -> Node:
-    """Keras' gates z, r, h are in our order; an old config without `reset_after` resets before."""
+    Args:
+        layer: The layer, or one that extends it under the same name with a Q in front.
+        inputs: The sequence.
+        more: Other fields of the node.
+    """
+    kind = _KINDS[layer.class_name.removeprefix("Q")]
+    if kind is not GRU:
+        return kind(**_fields(layer, inputs, kind), **more)
     reset_after = bool(layer.config.get("reset_after", False))
-    fields = _fields(layer, inputs, GRU.gates, two_biases=reset_after)
-    return GRU(**fields, reset_after=reset_after)
+    return GRU(**_fields(layer, inputs, GRU, two_biases=reset_after), reset_after=reset_after, **more)
 
 
 def _fields(
-    layer: LayerSpec, inputs: list[Value], gates: int, *, gated: bool = True, two_biases: bool = False
+    layer: LayerSpec, inputs: list[Value], kind: type[Recurrent], *, two_biases: bool = False
 ) -> dict[str, Any]:
     """Return the fields that the nodes of all recurrent layers share."""
     for option in ("return_state", "stateful", "time_major"):
@@ -48,7 +47,7 @@ def _fields(
         )
     kernel, recurrent_kernel, *rest = weights(layer, 3 if layer.config.get("use_bias", True) else 2)
     units = recurrent_kernel.shape[0] if recurrent_kernel.ndim else 0
-    outputs = gates * units
+    outputs = kind.gates * units
     fits(layer, "kernel", kernel, inputs[0].shape[-1], outputs)
     fits(layer, "recurrent kernel", recurrent_kernel, units, outputs)
     biases = rest[0] if rest else np.zeros((2, outputs) if two_biases else outputs)
@@ -60,15 +59,15 @@ def _fields(
         "recurrent_weight": recurrent_kernel,
         "bias": bias,
         "recurrent_bias": recurrent_bias,
-        "activation": _function(layer, "activation"),
-        "recurrent_activation": _function(layer, "recurrent_activation") if gated else None,
+        "activation": function(layer, "activation"),
+        "recurrent_activation": None if kind is SimpleRNN else function(layer, "recurrent_activation"),
         "return_sequences": bool(layer.config.get("return_sequences", False)),
         "go_backwards": bool(layer.config.get("go_backwards", False)),
     }
 
 
-def _function(layer: LayerSpec, key: str) -> Node:
-    """Return an activation as a node that the layer keeps inside; linear is one too."""
+def function(layer: LayerSpec, key: str) -> Node:
+    """Return an activation in the layer's config as a node that the layer keeps inside; linear is one too."""
     if key not in layer.config:  # None means linear to Keras; a missing key means nothing
         raise ModelError(f"layer {layer.name!r} ({layer.class_name}): its config has no {key!r}")
     name, options = activation_name(layer, layer.config[key])

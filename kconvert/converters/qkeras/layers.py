@@ -22,16 +22,55 @@ from kconvert.converters.spec import LayerSpec
 from kconvert.errors import ModelError, UnsupportedLayerError
 from kconvert.layers import ApplyAlpha, DepthwiseConv, Node, Reshape, Value, Weighted, Window
 from kconvert.layers.base import image
-from kconvert.types import FixedType, exact_type
+from kconvert.types import FixedType, common_power_of_two, exact_type
 
 Arrays = dict[str, np.ndarray]
 
 
-@reads("QActivation", "QAdaptiveActivation")
+@reads("QActivation")
 def q_activation(layer: LayerSpec, inputs: list[Value]) -> Node:
     """A quantizer, or one of Keras' functions by name, as a layer."""
     name, options = activation_name(layer, layer.config.get("activation"))
     return make_activation(layer, layer.name, name, options)
+
+
+@reads("QAdaptiveActivation")
+def q_adaptive_activation(layer: LayerSpec, inputs: list[Value]) -> Node:
+    """A quantizer whose integer bits follow from the moving extremes of what it saw in training."""
+    only(layer, "per_channel", False)
+    arrays = weights(layer, len(layer.weights))
+    if len(arrays) < 2:
+        raise ModelError(
+            f"layer {layer.name!r} (QAdaptiveActivation): the moving minimum and maximum that decide its integer bits "
+            f"are missing"
+        )
+    by_name = dict(zip(layer.weight_names, arrays, strict=False))
+    low, high = by_name.get("ema_min", arrays[-2]), by_name.get("ema_max", arrays[-1])  # a .keras file has no names
+    kind, slope = str(layer.config["activation"]), float(layer.config.get("relu_neg_slope", 0.0))
+    rectifies = kind == "quantized_relu"
+    options = {
+        "bits": int(layer.config["total_bits"]),
+        "integer": _adaptive_bits(layer, float(low.max()), float(high.max()), not rectifies or slope != 0),
+        **({"negative_slope": slope} if rectifies else {"symmetric": bool(layer.config["symmetric"]), "alpha": 1}),
+    }
+    return make_activation(layer, layer.name, kind, options)
+
+
+def _adaptive_bits(layer: LayerSpec, low: float, high: float, signed: bool) -> int:
+    """Return the integer bits QKeras counts for values from `low` to `high`, in float32 as it does."""
+    most = int(layer.config["total_bits"]) - signed
+    ends = np.maximum([low, high], -np.inf if signed else 0).astype(np.float32)
+    with np.errstate(divide="ignore"):
+        log2 = np.log(np.abs(ends)) / np.float32(np.log(2.0))
+    log2 = np.maximum(log2, 0)
+    if layer.config.get("po2_rounding", False):
+        bits = np.rint(log2)
+    else:
+        bits = np.ceil(log2)
+        largest = np.exp2(bits) - np.exp2(np.minimum(bits - most, 0))  # the highest code of so many bits
+        too_low = bool(layer.config["symmetric"]) and -ends[0] > largest[0]
+        bits = bits + np.array([too_low, ends[1] > largest[1]])
+    return min(int(bits.max()), most)
 
 
 def _named(layer: LayerSpec) -> Arrays:
@@ -51,14 +90,24 @@ def _apply(quantizer: Quantizer | None, values: np.ndarray) -> np.ndarray:
     return found.codes if found.scale is None else found.codes * found.scale
 
 
+def _kernel_quantizer(layer: LayerSpec, key: str) -> Quantizer | None:
+    quantizer = _quantizer(layer, f"{key.removesuffix('_kernel')}_quantizer" if key != "kernel" else "kernel_quantizer")
+    return None if quantizer is None else quantizer.for_weights()
+
+
+def _is_binary(layer: LayerSpec, key: str) -> bool:
+    quantizer = _kernel_quantizer(layer, key)
+    return quantizer is not None and quantizer.is_binary
+
+
 def _quantised_kernel(
     layer: LayerSpec, key: str, kernel: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None, dict[str, FixedType]]:
     """Return the codes of a kernel, their scale per output (None for 1), and the types they demand."""
-    quantizer = _quantizer(layer, f"{key.removesuffix('_kernel')}_quantizer" if key != "kernel" else "kernel_quantizer")
+    quantizer = _kernel_quantizer(layer, key)
     if quantizer is None:
         return kernel.astype(np.float64), None, {}
-    found = quantizer.for_weights().quantize(kernel)
+    found = quantizer.quantize(kernel)
     scale = found.scale
     if scale is not None and scale.size > 1 and key == "depthwise_kernel":
         scale = np.tile(scale, kernel.shape[-2])  # outputs are ordered by channel, then by filter of the channel
@@ -70,8 +119,16 @@ def _quantised_bias(layer: LayerSpec, arrays: Arrays) -> tuple[list[np.ndarray],
     if "bias" not in arrays:
         return [], {}
     quantizer = _quantizer(layer, "bias_quantizer")
-    values = _apply(quantizer, arrays["bias"])
-    return [np.asarray(values, dtype=np.float64)], {} if quantizer is None else {"bias": exact_type(values)}
+    if quantizer is None:
+        values, kind = arrays["bias"].astype(np.float64), exact_type(arrays["bias"])
+    else:
+        found = quantizer.quantize(arrays["bias"])
+        values, kind = found.codes, found.type  # the same type, and compiled object, for all weights
+        if found.scale is not None:
+            values = found.codes * found.scale
+            exponent = common_power_of_two(found.scale)
+            kind = exact_type(values) if exponent is None else kind.with_(integer=kind.integer + exponent)
+    return [values], {"bias": kind}
 
 
 def _quantised(layer: LayerSpec, inputs: list[Value], plain: Reader, arrays: Arrays, kernel: str) -> tuple[Node, ...]:
@@ -86,6 +143,7 @@ def _quantised(layer: LayerSpec, inputs: list[Value], plain: Reader, arrays: Arr
         raise ModelError(f"layer {layer.name!r} ({layer.class_name}) is no layer of weights")
     node.preset = preset | bias_preset
     node.weight_scale = scale
+    node.binary = _is_binary(layer, kernel)
     return chain
 
 
@@ -101,13 +159,14 @@ def q_separable_conv(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
     )
     bias, bias_preset = _quantised_bias(layer, arrays)
     first, then = windows.separable_conv(replace(layer, weights=(depthwise, pointwise, *bias)), inputs)
-    for node, scale, preset in (
-        (first, depthwise_scale, depthwise_preset),
-        (then, pointwise_scale, pointwise_preset | bias_preset),
+    for node, key, scale, preset in (
+        (first, "depthwise_kernel", depthwise_scale, depthwise_preset),
+        (then, "pointwise_kernel", pointwise_scale, pointwise_preset | bias_preset),
     ):
         if not isinstance(node, Weighted):
             raise ModelError(f"layer {layer.name!r} ({layer.class_name}) is no layer of weights")
         node.preset, node.weight_scale = preset, scale
+        node.binary = _is_binary(layer, key)
     first.stays_wide = True
     return first, then
 
@@ -217,22 +276,37 @@ def q_batch_normalization(layer: LayerSpec, inputs: list[Value]) -> Node:
     return ApplyAlpha(name=layer.name, scale=scale.astype(np.float64), bias=bias.astype(np.float64))
 
 
-@reads("BinaryDense", "TernaryDense")
-def keras_1_dense(layer: LayerSpec, inputs: list[Value]) -> Node:
+@reads("BinaryDense", "TernaryDense", "BinaryConv2D", "TernaryConv2D")
+def keras_1_layer(layer: LayerSpec, inputs: list[Value]) -> Node:
     """Layers of the Keras 1 era that store float weights and use their sign, or -1, 0 and 1, times H.
 
-    Rounding is half to even: a weight of exactly 0 is -1 in a binary layer, one of H / 2 is 0 in a ternary one.
+    As the layers published as "nn_playground" compute them, in float32: binary weights round half to even on the way,
+    so one of exactly 0 is -1; ternary weights are 1 above H / 2 and -1 at -H / 2 and below.
     """
-    height = layer.config.get("H", 1)
-    if not isinstance(height, int | float):
-        raise UnsupportedLayerError(f"layer {layer.name!r} ({layer.class_name}): H={height!r} is not a number")
     kernel, *rest = weights(layer, len(layer.weights))
-    steps = np.clip(kernel / height, -1, 1)
-    binary = layer.class_name == "BinaryDense"
-    codes = 2 * np.round(steps / 2 + 0.5) - 1 if binary else np.round(steps)
-    node = core.dense(replace(layer, weights=(codes, *rest)), inputs)
+    height = _height(layer, kernel)
+    steps = kernel.astype(np.float32) / height
+    half = np.float32(0.5)
+    binary = layer.class_name.startswith("Binary")
+    codes = 2 * np.rint(np.clip(half * steps + half, 0, 1)) - 1 if binary else (steps > half) * 1.0 - (steps <= -half)
+    plain = core.dense if layer.class_name.endswith("Dense") else windows.conv
+    node = plain(replace(layer, weights=(codes.astype(np.float64), *rest)), inputs)
     if not isinstance(node, Weighted):
         raise ModelError(f"layer {layer.name!r} ({layer.class_name}) is no layer of weights")
-    node.preset = {"weight": FixedType(2, 2)}
+    node.preset = {"weight": FixedType(2, 2), "bias": exact_type(node.bias)}
     node.weight_scale = np.full(codes.shape[-1], float(height))
+    node.binary = binary
     return node
+
+
+def _height(layer: LayerSpec, kernel: np.ndarray) -> np.float32:
+    """Return H: a number, or the bound of Glorot's uniform distribution over all taps of a window."""
+    height = layer.config.get("H", 1)
+    if height == "Glorot":
+        taps, (inputs, outputs) = int(np.prod(kernel.shape[:-2], dtype=int)), kernel.shape[-2:]
+        return np.float32(np.sqrt(1.5 / (taps * inputs + taps * outputs)))
+    if isinstance(height, bool) or not isinstance(height, int | float) or not height > 0:
+        raise UnsupportedLayerError(
+            f"layer {layer.name!r} ({layer.class_name}): H={height!r} must be a number above zero, or 'Glorot'"
+        )
+    return np.float32(height)

@@ -260,8 +260,12 @@ template <class E, class T>
 CSIM_FN pack<T> select(const mask<E>& condition, const T& a, const T& b) {
     return select(condition, pack<T>(a), pack<T>(b));
 }
+template <class T> CSIM_FN pack<T> select(bool condition, const pack<T>& a, const pack<T>& b) {  // a bit of a weight: no branch
+    using E = typename int_of<8 * int(sizeof(typename T::raw_type)), true>::type;
+    return pack<T>::from_raw(pick(splat<lanes_of<E>>(E(-E(condition))), a.raw, b.raw));
+}
 template <class T>
-    requires(any_pack<T> || any_number<T> || std::is_floating_point_v<T>)
+    requires(any_number<T> || std::is_floating_point_v<T>)
 CSIM_FN T select(bool condition, const T& a, const T& b) {
     return condition ? a : b;
 }

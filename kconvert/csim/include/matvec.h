@@ -12,6 +12,8 @@
 namespace nnet {
 namespace product {
 struct exact;
+template <class VALUE> struct sign;
+template <class VALUE> struct xnor;
 }
 } // namespace nnet
 
@@ -58,8 +60,35 @@ CSIM_INTRINSIC word_lanes multiply_shorts(const word_lanes& x, std::int32_t w) {
 #endif
 }
 
+#if defined(__AVX512VPOPCNTDQ__) && KCONVERT_LANES == 16 && !defined(__clang__)
+#define CSIM_COUNTS_BITS
+CSIM_INTRINSIC word_lanes count_ones(const word_lanes& x) { return word_lanes(__builtin_ia32_vpopcountd_v16si(x)); }
+#endif
+
+// What a stored weight stands for, by product policy: a number of `format` with the integer raw(w).
+template <class PRODUCT, class W> struct weights {
+    static constexpr bool known = false, signs = false;  // a policy of somebody else's
+    static constexpr fmt format = W::format;
+    static constexpr std::int64_t raw(const W& w) { return w.raw; }
+};
+template <class W> struct weights<nnet::product::exact, W> {
+    static constexpr bool known = true, signs = false;
+    static constexpr fmt format = W::format;
+    static constexpr std::int64_t raw(const W& w) { return w.raw; }
+};
+template <class VALUE, class W> struct weights<nnet::product::sign<VALUE>, W> {
+    static constexpr bool known = true, signs = false;
+    static constexpr fmt format = VALUE::format;
+    static constexpr std::int64_t raw(const W& w) { return w.raw ? 1 : -1; }
+};
+// Inputs are signs too, and the accumulator holds every sum: it need not wrap.
+template <class VALUE, class W> struct weights<nnet::product::xnor<VALUE>, W> : weights<nnet::product::sign<VALUE>, W> {
+    static constexpr bool signs = true;
+};
+
 enum class summing {
     refused,  // the kernel's own loops
+    signs,    // 32 products at a time, each a bit
     pairs,    // two products of 16 bits at a time, in 32 bits
     narrow,   // products and sum in 32 bits
     wide,     // products and sum in 64 bits
@@ -69,7 +98,8 @@ enum class summing {
 template <class CONFIG_T, class X, class A> class matrix {
     using weight_t = typename CONFIG_T::weight_t;
     using bias_t = typename CONFIG_T::bias_t;
-    static constexpr fmt in = X::format, w = weight_t::format, acc = A::format, exact = mul_fmt(in, w);
+    using stored = weights<typename CONFIG_T::product, weight_t>;
+    static constexpr fmt in = X::format, w = stored::format, acc = A::format, exact = mul_fmt(in, w);
     static constexpr int n_in = CONFIG_T::n_in, n_out = CONFIG_T::n_out;
     static constexpr int drop = exact.f() - acc.f();  // bits of a product below the accumulator's last
 
@@ -81,9 +111,10 @@ template <class CONFIG_T, class X, class A> class matrix {
     static constexpr int kept = drop < 0 ? acc.w + drop : acc.w;  // bits of the sum that reach the accumulator
 
     static constexpr summing choose(bool in_words) {
-        if (!std::is_same_v<typename CONFIG_T::product, nnet::product::exact> || !acc.wraps() || !additive) {
-            return summing::refused;
-        }
+        if (!stored::known || !(acc.wraps() || stored::signs) || !additive) return summing::refused;
+#ifdef CSIM_COUNTS_BITS
+        if (in_words && stored::signs) return summing::signs;
+#endif
         if (in_words && drop <= 0 && shorts) return summing::pairs;
         if (in_words) return product_bits <= 30 && drop <= 30 ? summing::narrow : summing::refused;
         return product_bits <= 62 && drop <= 62 && acc.w <= 64 ? summing::wide : summing::refused;
@@ -101,7 +132,8 @@ public:
     static constexpr bool useful = choose(true) != summing::refused || choose(false) != summing::refused;
 
     explicit matrix(const weight_t* weight) : in_words_(words_always || sum_fits_word(weight)) {
-        if (in_words_ && choose(true) == summing::pairs) lay_out<summing::pairs>(weight, words_);
+        if (in_words_ && choose(true) == summing::signs) lay_out<summing::signs>(weight, words_);
+        else if (in_words_ && choose(true) == summing::pairs) lay_out<summing::pairs>(weight, words_);
         else if (in_words_ && choose(true) == summing::narrow) lay_out<summing::narrow>(weight, words_);
         else if constexpr (choose(false) == summing::wide) lay_out<summing::wide>(weight, longs_);
     }
@@ -135,7 +167,7 @@ private:
             for (int o = 0; o < n_out; ++o) {
                 std::int64_t total = 0;
                 for (int i = 0; i < n_in; ++i) {
-                    const std::int64_t v = weight[i * n_out + o].raw;
+                    const std::int64_t v = stored::raw(weight[i * n_out + o]);
                     const std::int64_t term = (v < 0 ? -v : v) * largest_input;
                     total += drop > 0 ? (term >> drop) + 1 : term;
                     if (total > 0x7fffffff) return false;
@@ -146,7 +178,8 @@ private:
     }
 
     template <summing S> static constexpr int block = S == summing::wide ? registers / 2 : registers / 2 + registers / 4;
-    template <summing S> static constexpr int steps = S == summing::pairs ? (n_in + 1) / 2 : n_in;
+    template <summing S> static constexpr int at_once = S == summing::signs ? 32 : S == summing::pairs ? 2 : 1;
+    template <summing S> static constexpr int steps = (n_in + at_once<S> - 1) / at_once<S>;
 
     template <summing S, class E> static void lay_out(const weight_t* weight, E*& to) {
         to = new E[long(steps<S>) * n_out + 16]();
@@ -154,12 +187,16 @@ private:
         for (int first = 0; first < n_out; first += block<S>) {
             for (int k = 0; k < steps<S>; ++k) {
                 for (int o = first; o < first + block<S> && o < n_out; ++o) {
-                    if constexpr (S == summing::pairs) {
-                        const auto low = std::uint16_t(weight[2 * k * n_out + o].raw);
-                        const auto high = std::uint16_t(2 * k + 1 < n_in ? weight[(2 * k + 1) * n_out + o].raw : 0);
+                    const auto raw = [&](int i) { return i < n_in ? stored::raw(weight[i * n_out + o]) : 0; };
+                    if constexpr (S == summing::signs) {
+                        std::uint32_t plus = 0;
+                        for (int i = 0; i < 32; ++i) plus |= std::uint32_t(raw(32 * k + i) > 0) << i;
+                        *at++ = E(plus);
+                    } else if constexpr (S == summing::pairs) {
+                        const auto low = std::uint16_t(raw(2 * k)), high = std::uint16_t(raw(2 * k + 1));
                         *at++ = E(std::uint32_t(low) | std::uint32_t(high) << 16);
-                    } else if constexpr (S == summing::narrow && shorts) *at++ = E(std::uint16_t(weight[k * n_out + o].raw));
-                    else *at++ = E(weight[k * n_out + o].raw);
+                    } else if constexpr (S == summing::narrow && shorts) *at++ = E(std::uint16_t(raw(k)));
+                    else *at++ = E(raw(k));
                 }
             }
         }
@@ -168,7 +205,13 @@ private:
     template <summing S, class E> static void run(const X* x, const E* weight, const bias_t* bias, A* accum) {
         lanes_of<E> operands[steps<S>];
         for (int k = 0; k < steps<S>; ++k) {
-            if constexpr (S == summing::pairs) {
+            if constexpr (S == summing::signs) {
+                word_lanes minus{};
+                for (int i = 0; i < 32 && 32 * k + i < n_in; ++i) {
+                    minus |= (to<std::int32_t>(x[32 * k + i].raw) >> 1) & splat<word_lanes>(std::int32_t(1u << i));
+                }
+                operands[k] = minus;
+            } else if constexpr (S == summing::pairs) {
                 const word_lanes low = to<std::int32_t>(x[2 * k].raw) & 0xffff;
                 operands[k] = 2 * k + 1 < n_in ? low | to<std::int32_t>(x[2 * k + 1].raw) << 16 : low;
             } else if constexpr (S == summing::narrow && shorts) operands[k] = to<std::int32_t>(x[k].raw) & 0xffff;
@@ -202,6 +245,10 @@ private:
 #pragma GCC unroll 16
             for (int o = 0; o < N; ++o) {
                 const E v = weight[k * N + o];
+#ifdef CSIM_COUNTS_BITS
+                if constexpr (S == summing::signs) sums[o] += count_ones(operand ^ splat<V>(v));  // signs that agree
+                else
+#endif
                 if constexpr (S == summing::pairs) sums[o] = dot_pairs(sums[o], operand, v);
                 else {
                     V term;
@@ -213,6 +260,7 @@ private:
         }
         for (int o = 0; o < N; ++o) {
             using R = typename A::element;
+            if constexpr (S == summing::signs) sums[o] = sums[o] + sums[o] - std::int32_t(n_in);
             const auto start = typename A::value_type(bias[o]).raw;
             accum[o] = A::from_raw(wrap<acc.w, acc.s>(shift_left(to<R>(sums[o]), drop < 0 ? -drop : 0) + start));
         }

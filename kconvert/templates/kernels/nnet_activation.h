@@ -52,6 +52,32 @@ Elements:
     }
 }
 
+// The code of x times its scale
+template <class CONFIG_T, class X, class Y>
+void scaled_quantize(const X x[], Y y[], const typename CONFIG_T::scale_t scale[]) {
+#pragma HLS PIPELINE II=1
+Elements:
+    for (unsigned i = 0; i < CONFIG_T::size; i++) {
+#pragma HLS UNROLL
+        const lanes<typename CONFIG_T::code_t> code = x[i];
+        y[i] = CONFIG_T::product::multiply(code, scale[i % CONFIG_T::channels]);
+    }
+}
+
+// The code of x * factor times its scale
+template <class CONFIG_T, class X, class Y>
+void scaled_quantize(const X x[], Y y[], const typename CONFIG_T::scale_t scale[],
+                     const typename CONFIG_T::factor_t factor[]) {
+#pragma HLS PIPELINE II=1
+Elements:
+    for (unsigned i = 0; i < CONFIG_T::size; i++) {
+#pragma HLS UNROLL
+        const unsigned channel = i % CONFIG_T::channels;
+        const lanes<typename CONFIG_T::code_t> code = CONFIG_T::product::multiply(x[i], factor[channel]);
+        y[i] = CONFIG_T::product::multiply(code, scale[channel]);
+    }
+}
+
 // The table's entry nearest to x: conversion to index_t rounds and saturates, its raw bits are the address.
 template <class CONFIG_T, class X, class Y>
 void table_activation(const X x[], Y y[], const typename CONFIG_T::table_t table[]) {

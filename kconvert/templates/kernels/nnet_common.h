@@ -54,12 +54,41 @@ namespace nnet {
 // How a matrix is laid out in hardware.
 enum strategy { latency, resource };
 
+// The smallest positive value of a type.
+template <class T> T step() {
+#pragma HLS INLINE
+    T value = 0;
+    value[0] = 1;
+    return value;
+}
+
 // How one multiplication is done; a config struct may name another policy.
 namespace product {
 struct exact {
     template <class X, class W> static auto multiply(const X &x, const W &w) -> decltype(x * w) {
 #pragma HLS INLINE
         return x * w;
+    }
+};
+
+// Weights of one bit: 1 stands for plus one step of VALUE, 0 for minus one. The product is the one with that value, x or
+// -x with another binary point; nothing is multiplied.
+template <class VALUE> struct sign {
+    template <class X, class W> static auto multiply(const X &x, const W &w) -> decltype(x * VALUE()) {
+#pragma HLS INLINE
+        typedef decltype(x * VALUE()) product_t;
+        const product_t plus = x * step<VALUE>();
+        const product_t minus = -plus;
+        return select(w != 0, plus, minus);
+    }
+};
+
+// The same weights, with inputs that are plus or minus one step of their type: 1 where the signs agree, else 0. The
+// product is plus or minus one step; its sum follows from the number of ones (see summation).
+template <class VALUE> struct xnor {
+    template <class X, class W> static lanes<W> multiply(const X &x, const W &w) {
+#pragma HLS INLINE
+        return select(x < 0, W(~w), w);
     }
 };
 } // namespace product

@@ -74,14 +74,15 @@ template <class CONFIG_T> struct depthwise_pixel {
     Filters:
         for (unsigned f = 0; f < CONFIG_T::n_out; f++) {
 #pragma HLS UNROLL
-            lanes<typename CONFIG_T::accum_t> accum = bias[f];
+            typedef summation<CONFIG_T, lanes<typename CONFIG_T::accum_t>> sums;
+            typename sums::sum_t sum = sums::start(bias[f]);
         Window:
             for (unsigned k = 0; k < CONFIG_T::n_in; k++) {
 #pragma HLS UNROLL
-                accum += CONFIG_T::product::multiply(patch[k * CONFIG_T::channels + f / CONFIG_T::depth_multiplier],
-                                                     weight[k * CONFIG_T::n_out + f]);
+                sum += CONFIG_T::product::multiply(patch[k * CONFIG_T::channels + f / CONFIG_T::depth_multiplier],
+                                                   weight[k * CONFIG_T::n_out + f]);
             }
-            y[p * CONFIG_T::n_out + f] = accum;
+            y[p * CONFIG_T::n_out + f] = sums::result(sum, bias[f]);
         }
     }
 };

@@ -10,11 +10,46 @@
 
 namespace nnet {
 
+// What the products of one output are summed in, by product policy: in the accumulator, from the bias on.
+template <class CONFIG_T, class A, class PRODUCT = typename CONFIG_T::product> struct summation {
+    typedef A sum_t;
+
+    static A start(const typename CONFIG_T::bias_t &bias) {
+#pragma HLS INLINE
+        return bias;
+    }
+    static A result(const A &sum, const typename CONFIG_T::bias_t &) {
+#pragma HLS INLINE
+        return sum;
+    }
+};
+
+// Bits that count from 0 to n.
+constexpr unsigned bits_to_count(unsigned n) { return n == 0 ? 0 : 1 + bits_to_count(n / 2); }
+
+// Signs that agree are counted: c of n_in products are plus one step and the others minus one, so their sum is
+// (2 c - n_in) steps. For accumulators that hold every sum, so that none is rounded on the way.
+template <class CONFIG_T, class A, class VALUE> struct summation<CONFIG_T, A, product::xnor<VALUE>> {
+    static const unsigned bits = bits_to_count(CONFIG_T::n_in);
+    typedef lanes<ap_uint<bits>> sum_t;
+
+    static sum_t start(const typename CONFIG_T::bias_t &) {
+#pragma HLS INLINE
+        return ap_uint<bits>(0);
+    }
+    static A result(const sum_t &sum, const typename CONFIG_T::bias_t &bias) {
+#pragma HLS INLINE
+        const ap_uint<bits> all = CONFIG_T::n_in;
+        const lanes<ap_int<bits + 1>> steps = sum + sum - all;
+        return bias + steps * (step<typename CONFIG_T::input_t>() * step<VALUE>());
+    }
+};
+
 template <strategy S> struct accumulate;
 
 // Every product has a multiplier of its own, or as many as the initiation interval of the caller leaves.
 template <> struct accumulate<latency> {
-    template <class CONFIG_T, class X, class W, class A> static void run(const X x[], const W weight[], A accum[]) {
+    template <class CONFIG_T, class X, class W, class S> static void run(const X x[], const W weight[], S sum[]) {
 #pragma HLS INLINE
     Outputs:
         for (unsigned o = 0; o < CONFIG_T::n_out; o++) {
@@ -22,7 +57,7 @@ template <> struct accumulate<latency> {
         Inputs:
             for (unsigned i = 0; i < CONFIG_T::n_in; i++) {
 #pragma HLS UNROLL
-                accum[o] += CONFIG_T::product::multiply(x[i], weight[i * CONFIG_T::n_out + o]);
+                sum[o] += CONFIG_T::product::multiply(x[i], weight[i * CONFIG_T::n_out + o]);
             }
         }
     }
@@ -31,7 +66,7 @@ template <> struct accumulate<latency> {
 // `reuse_factor` cycles of n_in * n_out / reuse_factor multipliers, in the order in which the weights are stored, so
 // that a block memory delivers one word a cycle. The products of one output are summed in the same order as above.
 template <> struct accumulate<resource> {
-    template <class CONFIG_T, class X, class W, class A> static void run(const X x[], const W weight[], A accum[]) {
+    template <class CONFIG_T, class X, class W, class S> static void run(const X x[], const W weight[], S sum[]) {
         const unsigned per_cycle = CONFIG_T::n_in * CONFIG_T::n_out / CONFIG_T::reuse_factor;
 #pragma HLS ARRAY_RESHAPE variable=weight cyclic factor=per_cycle
     Cycles:
@@ -41,7 +76,7 @@ template <> struct accumulate<resource> {
             for (unsigned m = 0; m < per_cycle; m++) {
 #pragma HLS UNROLL
                 const unsigned k = cycle * per_cycle + m;
-                accum[k % CONFIG_T::n_out] += CONFIG_T::product::multiply(x[k / CONFIG_T::n_out], weight[k]);
+                sum[k % CONFIG_T::n_out] += CONFIG_T::product::multiply(x[k / CONFIG_T::n_out], weight[k]);
             }
         }
     }
@@ -57,12 +92,20 @@ void matvec(const X x[], const typename CONFIG_T::weight_t weight[], const typen
         return;
     }
 #endif
-Bias:
+    typedef summation<CONFIG_T, A> sums;
+    typename sums::sum_t sum[CONFIG_T::n_out];
+#pragma HLS ARRAY_PARTITION variable=sum complete
+Starts:
     for (unsigned o = 0; o < CONFIG_T::n_out; o++) {
 #pragma HLS UNROLL
-        accum[o] = bias[o];
+        sum[o] = sums::start(bias[o]);
     }
-    accumulate<CONFIG_T::strategy>::template run<CONFIG_T>(x, weight, accum);
+    accumulate<CONFIG_T::strategy>::template run<CONFIG_T>(x, weight, sum);
+Sums:
+    for (unsigned o = 0; o < CONFIG_T::n_out; o++) {
+#pragma HLS UNROLL
+        accum[o] = sums::result(sum[o], bias[o]);
+    }
 }
 
 // Call LAYER::at(p, ...) for every position p.
