@@ -1,30 +1,34 @@
 """The conversion settings: making the dictionary users edit, and reading it back strictly.
 
-The dictionary has up to three parts, from the general to the particular; the particular wins::
+The dictionary has up to three parts about layers, from the general to the particular; the particular wins::
 
     Model:      {Precision: ap_fixed<16,6>, ReuseFactor: 1, Strategy: Latency}
     LayerType:  {Dense: {Precision: {weight: ap_fixed<8,2>}}}
     LayerName:  {fc1: {Precision: {weight: ap_fixed<6,1>, result: auto}, ReuseFactor: 4}}
 
+``Optimizers`` and ``SkipOptimizers`` beside them choose passes; see :mod:`kconvert.optimizers.selection`.
 A key that nothing reads is an error that names its path.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kconvert.errors import ConfigError, PrecisionError, did_you_mean
 from kconvert.layers import Node
 from kconvert.layers.core import STRATEGIES
+from kconvert.tables import html_table
 from kconvert.types import FixedType, Overflow, Rounding, parse_precision
 
 if TYPE_CHECKING:
     from kconvert.model import HLSModel
 
 DEFAULT_PRECISION = "ap_fixed<16,6>"
+PARTS = ("Model", "LayerType", "LayerName", "Optimizers", "SkipOptimizers")
 GRANULARITIES = ("model", "type", "name")
 BACKENDS = ("Vitis", "Vivado")
 
@@ -130,13 +134,30 @@ def _flag(value: object) -> bool | None:
 
 _SOFTMAX = ("stable", "latency", "argmax")
 # key -> (field of a node, reader giving None for a bad value, what is allowed)
-_OPTIONS: Mapping[str, tuple[str, Callable[[object], Any], str]] = {
+_OPTIONS: dict[str, tuple[str, Callable[[object], Any], str]] = {
     "ReuseFactor": ("reuse_factor", _positive, "a positive integer"),
     "Strategy": ("strategy", _choice(STRATEGIES), " or ".join(STRATEGIES)),
     "table_size": ("table_size", _positive, "a positive integer"),
     "Implementation": ("implementation", _choice(_SOFTMAX), ", ".join(_SOFTMAX)),
     "Trace": ("trace", _flag, "true or false"),
 }
+
+
+def add_setting(key: str, attribute: str, read: Callable[[object], Any], allowed: str) -> None:
+    """Let the settings have a key that the nodes of a plugin take: those with `attribute` among their ``tunables``.
+
+    Args:
+        key: The key, such as ``"LutStyle"``.
+        attribute: The field of a node that it sets.
+        read: Returns the value of the field for the value in the settings, or None where that is not allowed.
+        allowed: What is allowed, for messages: ``"a positive integer"``.
+
+    Raises:
+        ConfigError: the key has another meaning already.
+    """
+    if key in ("Precision", *_TYPE_KEYS, *_ALIASES) or _OPTIONS.get(key, (attribute,))[0] != attribute:
+        raise ConfigError(f"the setting {key!r} has another meaning already")
+    _OPTIONS[key] = (attribute, read, allowed)
 
 
 def _unknown(where: str, key: object, known: Iterable[str]) -> ConfigError:
@@ -183,6 +204,52 @@ def _read_settings(raw: object, where: str) -> Settings:
     return Settings(where, precision, options)
 
 
+def _names(raw: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
+    """Return a list of names, or of the one name, under `key`; None where there is no such key."""
+    value = raw.get(key)
+    names = [value] if isinstance(value, str) else value
+    if names is not None and not (isinstance(names, list | tuple) and all(isinstance(n, str) for n in names)):
+        raise ConfigError(f"{key}: expected a list of names, got {value!r}")
+    return None if names is None else tuple(names)
+
+
+def _hits(node: Node, role: str) -> list[str]:
+    """Return the roles of `node` that a role in the settings means."""
+    return [r for r in _ROLE_ALIASES.get(role, (role,)) if r in node.roles]
+
+
+def _all_roles(kind: type[Node] = Node) -> set[str]:
+    """Return every role that any layer has."""
+    return {*kind.roles, *(role for derived in kind.__subclasses__() for role in _all_roles(derived))}
+
+
+def takes(node: Node, key: str) -> bool:
+    """Whether `key`, one of those beside ``Precision``, is a setting of the layer `node`."""
+    name = _ALIASES.get(key, key)
+    if name in _TYPE_KEYS:
+        return bool(_hits(node, _TYPE_KEYS[name]))
+    return name in _OPTIONS and _OPTIONS[name][0] in {*node.tunables, "trace"}
+
+
+def is_option(key: str) -> bool:
+    """Whether `key`, one of those beside ``Precision``, is a setting of any layer."""
+    return _ALIASES.get(key, key) in {*_TYPE_KEYS, *_OPTIONS}
+
+
+def _check_used(place: Settings, nodes: Sequence[Node]) -> None:
+    for role in place.precision:
+        if role != "default" and not any(_hits(n, role) for n in nodes):
+            raise _unknown(f"{place.where} → Precision", role, ["default", *(r for n in nodes for r in n.roles)])
+    for attribute in place.options:
+        key = next(k for k, v in _OPTIONS.items() if v[0] == attribute)
+        if not any(takes(n, key) for n in nodes):
+            known = [k for k in _OPTIONS if any(takes(n, k) for n in nodes) and k != "Trace"]
+            raise ConfigError(
+                f"{place.where} → {key}: a {type(nodes[0]).__name__} layer has no such setting "
+                f"(it takes {', '.join(['Precision', *known])})"
+            )
+
+
 class HLSConfig:
     """The checked form of the settings dictionary."""
 
@@ -190,9 +257,15 @@ class HLSConfig:
         """Read `raw`; raises :class:`ConfigError` or :class:`PrecisionError` with the path of what is wrong."""
         raw = _mapping(raw, "hls_config")
         for key in raw:
-            if key not in ("Model", "LayerType", "LayerName"):
-                raise _unknown("hls_config", key, ("Model", "LayerType", "LayerName"))
+            if key not in PARTS:
+                raise _unknown("hls_config", key, PARTS)
+        self.passes = _names(raw, "Optimizers")
+        """The passes to run besides those that a conversion needs; None for all."""
+        self.skipped_passes = _names(raw, "SkipOptimizers") or ()
         self.model = _read_settings(raw.get("Model"), "Model")
+        for role in self.model.precision:
+            if role != "default" and role not in (roles := {*_ROLE_ALIASES, *_all_roles()}):
+                raise _unknown("Model → Precision", role, ["default", *roles])
         self.types = self._part(raw, "LayerType")
         self.names = self._part(raw, "LayerName")
         default = self.model.precision.get("default")
@@ -203,19 +276,21 @@ class HLSConfig:
         return {k: _read_settings(v, f"{part} → {k}") for k, v in _mapping(raw.get(part), part).items()}
 
     def check_names(self, nodes: Iterable[Node]) -> None:
-        """Refuse settings of layers or layer types the model does not have."""
+        """Refuse settings of layers or layer types the model does not have, and those that no such layer takes."""
         nodes = list(nodes)
-        for part, given, known in (
-            ("LayerName", self.names, {n.layer for n in nodes}),
-            ("LayerType", self.types, {n.layer_class for n in nodes}),
+        for part, given, attribute in (
+            ("LayerName", self.names, "layer"),
+            ("LayerType", self.types, "layer_class"),
         ):
-            for name in given:
+            known = {getattr(n, attribute) for n in nodes}
+            for name, place in given.items():
                 if name not in known:
                     base = name.removesuffix("_linear")
                     hint = did_you_mean(name, known)
                     if part == "LayerName" and base in known and base != name:
                         hint = f"; {base!r} has a linear activation, set its own result instead"
                     raise ConfigError(f"{part} → {name}: the model has no such layer{hint}")
+                _check_used(place, [n for n in nodes if getattr(n, attribute) == name])
 
     def apply(self, node: Node) -> None:
         """Set the types and options of `node`; types left ``auto`` stay ``None``."""
@@ -223,30 +298,16 @@ class HLSConfig:
             setattr(node, node.roles[role], node.preset.get(role) or node.default_type(role, self.default))
         places = (self.model, self.types.get(node.layer_class), self.names.get(node.layer))
         for place in filter(None, places):
-            self._apply_precision(node, place)
+            for role, kind in place.precision.items():
+                if role != "default":
+                    for hit in _hits(node, role):
+                        setattr(node, node.roles[hit], kind)
+                elif place is not self.model:
+                    self._apply_default(node, kind)
             for attribute, value in place.options.items():
                 if attribute in node.tunables:
                     setattr(node, attribute, value)
-                elif place is not self.model and attribute != "trace":
-                    key = next(k for k, v in _OPTIONS.items() if v[0] == attribute)
-                    takes = [k for k, v in _OPTIONS.items() if v[0] in node.tunables]
-                    raise ConfigError(
-                        f"{place.where} → {key}: a {type(node).__name__} layer has no such setting "
-                        f"(it takes {', '.join(['Precision', *takes])})"
-                    )
         node.check()
-
-    def _apply_precision(self, node: Node, place: Settings) -> None:
-        for role, kind in place.precision.items():
-            if role == "default":
-                if place is not self.model:
-                    self._apply_default(node, kind)
-                continue
-            hits = [r for r in _ROLE_ALIASES.get(role, (role,)) if r in node.roles]
-            if not hits and place is not self.model:
-                raise _unknown(f"{place.where} → Precision", role, ["default", *node.roles])
-            for hit in hits:
-                setattr(node, node.roles[hit], kind)
 
     @staticmethod
     def _apply_default(node: Node, kind: FixedType | None) -> None:
@@ -257,6 +318,35 @@ class HLSConfig:
 
 
 # ***** making *****
+
+
+class Config(dict[str, Any]):
+    """The settings dictionary as :func:`make_config` returns it: a plain dict that a notebook shows as a table.
+
+    YAML writes it as any other dict.
+    """
+
+    def _repr_html_(self) -> str:
+        return html_table(("setting", "value"), _flat(self), "Settings of the conversion")
+
+
+def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every setting with its path."""
+    for key, value in settings.items():
+        where = f"{path} → {key}" if path else str(key)
+        if isinstance(value, Mapping):
+            yield from _flat(value, where)
+        else:
+            yield where, value
+
+
+@functools.cache
+def _tell_yaml() -> None:
+    """Let YAML write a :class:`Config`: its safe form refuses, and its other one tags, what is not exactly a dict."""
+    import yaml
+
+    for writer in (yaml.representer.SafeRepresenter, yaml.representer.Representer):
+        writer.add_representer(Config, yaml.representer.SafeRepresenter.represent_dict)
 
 
 def with_modes(kind: FixedType) -> FixedType:
@@ -279,13 +369,14 @@ def make_config(model: HLSModel, granularity: str, default_precision: str, defau
     if _positive(default_reuse_factor) is None:
         raise ConfigError(f"default_reuse_factor {default_reuse_factor!r} is not a positive integer")
     default = parsed if _spells_modes(default_precision) else with_modes(parsed)
-    config: dict[str, Any] = {
-        "Model": {
+    _tell_yaml()
+    config = Config(
+        Model={
             "Precision": {"default": str(default)},
             "ReuseFactor": default_reuse_factor,
             "Strategy": "Latency",
         }
-    }
+    )
     if granularity == "model":
         return config
     plain = HLSConfig(config)

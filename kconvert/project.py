@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from kconvert.converters.readers.neutral import save_spec
 from kconvert.errors import InputError, WriteError
 from kconvert.firmware import Firmware, render
+from kconvert.samples import read_array
 
 if TYPE_CHECKING:
     from kconvert.model import HLSModel
@@ -31,7 +33,7 @@ def write_project(model: HLSModel) -> Path:
     if folder.exists() and not folder.is_dir():
         raise WriteError(f"output_dir {str(folder)!r} is a file, not a folder")
     texts = _texts(model)
-    work = None
+    work, made = None, not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=".kconvert-", dir=folder))
@@ -47,6 +49,9 @@ def write_project(model: HLSModel) -> Path:
     finally:
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
+        if made:
+            with contextlib.suppress(OSError):  # it holds the project, unless that could not be written
+                folder.rmdir()
     return folder
 
 
@@ -116,6 +121,8 @@ def _plain(value: Any) -> Any:
     """Return settings as YAML can hold them: types as their strings, numpy numbers as Python's."""
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
     if isinstance(value, np.generic):
         return value.item()
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
@@ -183,10 +190,6 @@ def _tensors(source: Any, shapes: list[tuple[int, ...]], what: str) -> list[Arra
 
 def _load_file(path: Path, what: str) -> Array:
     try:
-        if path.suffix == ".npy":
-            return np.asarray(np.load(path, allow_pickle=False))
-        if path.stat().st_size == 0:
-            return np.empty((0, 0))
-        return np.loadtxt(path, ndmin=2)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{what}: cannot read {str(path)!r}: {error}") from error
+        return read_array(path)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import io
 import json
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import kconvert
 from kconvert.converters.readers import read_model
 from kconvert.converters.spec import ModelSpec, TensorRef
 from kconvert.errors import MissingPackageError, ModelError, UnsupportedLayerError
@@ -375,6 +375,7 @@ def test_files_are_read_without_keras(tmp_path: Path) -> None:
     program = """
 import sys
 from pathlib import Path
+import kconvert
 from kconvert.converters.readers import read_model
 
 folder = Path(sys.argv[1])
@@ -727,13 +728,57 @@ def test_clashing_names_of_nested_models(tmp_path: Path) -> None:
 
 def test_missing_h5py_names_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_model(tmp_path / "m.h5", dense_model())
-    real = builtins.__import__
-
-    def without_h5py(name: str, *args: Any, **options: Any) -> Any:
-        if name == "h5py":
-            raise ImportError(name)
-        return real(name, *args, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without_h5py)
+    monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(MissingPackageError, match="pip install h5py"):
         read_model(path)
+
+
+# ---- files that hold code
+
+
+def lambda_model(keras: Any, function: Any) -> Any:
+    layers = keras.layers
+    model = keras.Sequential([layers.Input((2, 3), name="x"), layers.Lambda(function, name="code"), layers.Flatten()])
+    return keras.Sequential([model, layers.Dense(2, name="fc")])
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5", "json"])
+def test_code_is_run_only_where_that_is_asked_for(
+    keras: Any, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, trace = tmp_path / f"m.{suffix}", tmp_path / "was run"
+    monkeypatch.setenv("TRACE_OF_CODE", str(trace))  # a stored function has its code and nothing around it
+    model = lambda_model(
+        keras, lambda v: (open(__import__("os").environ["TRACE_OF_CODE"], "w").close(), v * [2.0, 1.0, 0.5] + 1.0)[1]
+    )
+    weights = None if suffix != "json" else tmp_path / "m.weights.h5"
+    if weights is None:
+        model.save(path)
+    else:
+        path.write_text(model.to_json())
+        model.save_weights(weights)
+    trace.unlink()
+    with pytest.raises(
+        UnsupportedLayerError, match=r"'sequential.*/code' is a Lambda: its Python code is not run.*unsafe"
+    ):
+        kconvert.convert_from_keras_model(read_model(path, weights))
+    assert not trace.exists()
+    spec = read_model(path, weights, allow_unsafe=True)
+    assert trace.exists()
+    (layer,) = [layer for layer in spec.layers if layer.name.endswith("/code")]
+    assert layer.class_name == "BatchNormalization"
+    assert np.allclose(layer.weight("gamma"), [2, 1, 0.5])
+    assert np.allclose(layer.weight("beta"), 1)
+    hls_model = kconvert.convert_from_keras_model(spec)
+    hls_model.compile()
+    x = np.round(np.random.default_rng(0).normal(size=(9, 2, 3)) * 8) / 8
+    np.testing.assert_allclose(hls_model.predict(x), model.predict(x, verbose=0), atol=0.02)
+
+
+def test_code_that_computes_anything_else_is_refused(keras: Any, tmp_path: Path) -> None:
+    lambda_model(keras, lambda v: v * v).save(tmp_path / "m.keras")
+    with pytest.raises(UnsupportedLayerError, match=r"code' \(Lambda\) holds Python code; of such only"):
+        read_model(tmp_path / "m.keras", allow_unsafe=True)
+    lambda_model(keras, lambda v: v).save(tmp_path / "m.keras")
+    spec = read_model(tmp_path / "m.keras", allow_unsafe=True)
+    assert [layer.class_name for layer in spec.layers if layer.name.endswith("code")] == ["Activation"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,17 +14,23 @@ from kconvert.config import DEFAULT_PRECISION, ProjectSettings, make_config
 from kconvert.converters.readers import read_model
 from kconvert.converters.registry import read_layer
 from kconvert.converters.spec import LayerSpec, ModelSpec, TensorRef
-from kconvert.errors import ConfigError, ModelError, PrecisionWarning
-from kconvert.layers import Value, Weighted
+from kconvert.errors import KConvertError, ModelError, PrecisionWarning
+from kconvert.layers import Node, Value, Weighted
 from kconvert.model import HLSModel
-from kconvert.optimizers import PIPELINE, split_activations
+from kconvert.optimizers import keep_quantised_exact, split_activations
+from kconvert.optimizers.selection import select_passes
 from kconvert.types import FixedType
+
+if TYPE_CHECKING:
+    from kconvert.settings_file import ConversionFile
 
 __all__ = [
     "build_model",
     "config_from_keras_model",
     "convert_from_config",
     "convert_from_keras_model",
+    "keras_to_hls",
+    "read_conversion_file",
     "read_model",
 ]
 
@@ -48,7 +55,7 @@ def config_from_keras_model(
         KConvertError: the model holds something that does not convert; `granularity` or a default is not valid.
     """
     graph = build_model(read_model(model))
-    graph.run((split_activations,), final=False)
+    graph.run((split_activations, keep_quantised_exact), final=False)
     return make_config(graph, granularity, default_precision, default_reuse_factor)
 
 
@@ -95,7 +102,7 @@ def convert_from_keras_model(
     )
     hls_model = build_model(read_model(model), hls_config, settings)
     hls_model.keras_model = model if hls_model.spec.source == "live model" and hls_model.spec is not model else None
-    hls_model.run(PIPELINE)
+    hls_model.run(select_passes(hls_model.config.passes, hls_model.config.skipped_passes))
     warn_of_saturated_constants(hls_model)
     if input_data_tb is not None:
         from kconvert.project import test_bench_data
@@ -104,44 +111,46 @@ def convert_from_keras_model(
     return hls_model
 
 
-def convert_from_config(path: str | Path) -> HLSModel:
-    """Convert what a YAML file describes, such as the ``kconvert_config.yml`` in a project folder.
+def convert_from_config(
+    source: str | Path | Mapping[str, Any], *, allow_unsafe: bool = False, test_bench: bool = True
+) -> HLSModel:
+    """Convert what a YAML file, or a dictionary with its keys, describes; see docs/configuration.md.
 
-    Paths in the file are relative to it.
+    Args:
+        source: The file, or a folder with a ``kconvert_config.yml`` such as a project's. Paths in the file are relative
+            to it. A dictionary may hold a live model as ``KerasModel``.
+        allow_unsafe: As for :func:`read_model`.
+        test_bench: Read the samples for the test bench; they are not needed unless the project is written.
+
+    Raises:
+        KConvertError: naming the file and key, layer or setting that is wrong.
     """
-    import yaml
+    file, spec = read_conversion_file(source, allow_unsafe=allow_unsafe)
+    live = file.weights is None and not isinstance(file.model, str | Path)
+    options = {k: v for k, v in file.options.items() if test_bench or not k.endswith("_tb")}
+    return convert_from_keras_model(file.model if live else spec, file.hls_config, **options)
 
-    file = Path(path)
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not valid YAML: {error}") from error
-    if not isinstance(raw, Mapping):
-        raise ConfigError(f"{file}: expected a mapping at the top, got {type(raw).__name__}")
-    fields = {
-        "OutputDir": "output_dir",
-        "ProjectName": "project_name",
-        "Backend": "backend",
-        "Part": "part",
-        "ClockPeriod": "clock_period",
-        "ClockUncertainty": "clock_uncertainty",
-        "IOType": "io_type",
-        "InputData": "input_data_tb",
-        "OutputPredictions": "output_data_tb",
-    }
-    unknown = set(raw) - set(fields) - {"KerasModel", "KerasWeights", "HLSConfig"}
-    if unknown or "KerasModel" not in raw:
-        problem = f"unknown key {min(unknown)!r}" if unknown else "the key KerasModel is missing"
-        raise ConfigError(f"{file}: {problem} (known: KerasModel, KerasWeights, HLSConfig, {', '.join(fields)})")
-    options = {fields[k]: v for k, v in raw.items() if k in fields and v is not None}
-    for key in ("output_dir", "input_data_tb", "output_data_tb"):
-        if key in options:
-            options[key] = file.parent / str(options[key])
-    weights = raw.get("KerasWeights")
-    spec = read_model(file.parent / str(raw["KerasModel"]), None if weights is None else file.parent / str(weights))
-    return convert_from_keras_model(spec, raw.get("HLSConfig"), **options)
+
+def read_conversion_file(
+    source: str | Path | Mapping[str, Any], *, allow_unsafe: bool = False
+) -> tuple[ConversionFile, ModelSpec]:
+    """Return what a settings file says, its settings in terms of kconvert, and the model it names."""
+    from kconvert.settings_file import adapted, read_conversion
+
+    file = read_conversion(source)
+    spec = read_model(file.model, file.weights, allow_unsafe=allow_unsafe)
+
+    def layers() -> list[Node]:
+        graph = build_model(spec)
+        graph.run((split_activations,), final=False)
+        return graph.nodes
+
+    return replace(file, hls_config=adapted(file.hls_config, layers)), spec
+
+
+def keras_to_hls(source: str | Path | Mapping[str, Any]) -> HLSModel:
+    """Convert what a YAML file or a dictionary describes: the older name of :func:`convert_from_config`."""
+    return convert_from_config(source)
 
 
 def warn_of_saturated_constants(model: HLSModel) -> None:
@@ -184,7 +193,12 @@ def _add_call(model: HLSModel, values: dict[TensorRef, Value], layer: LayerSpec,
         return False
     inputs = [values[ref] for ref in refs]
     shapes = [v.shape for v in inputs]
-    chain = read_layer(layer, inputs)
+    try:
+        chain = read_layer(layer, inputs)
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:  # a config that Keras never wrote
+        if isinstance(error, KConvertError):
+            raise
+        raise ModelError(f"layer {layer.name!r} ({layer.class_name}): its config does not make sense: {error}") from error
     if number:  # a layer called again: other inputs, same weights and settings
         for node in chain:
             node.name += f":{number}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import kconvert
 from kconvert.converters.readers.neutral import save_spec
 from kconvert.errors import PrecisionWarning
 from tests import reference
+from tests.cli.programs import Kconvert, environment, without_keras
 from tests.conftest import ROOT
 from tests.light.handmade import write_h5
 
@@ -120,3 +122,31 @@ def test_values_outside_the_range_warn(path: Path) -> None:
     hls_model.compile()
     with pytest.warns(PrecisionWarning, match="input 'image'"):
         hls_model.predict(images() * 100)
+
+
+def test_the_command_line_needs_no_tensorflow(path: Path, tmp_path: Path) -> None:
+    program = Kconvert(tmp_path, (without_keras(tmp_path / "hidden"),))
+    np.save(tmp_path / "X.npy", images())
+    hidden = subprocess.run(
+        [sys.executable, "-c", "import keras"], env=environment(*program.paths), capture_output=True, check=False
+    )
+    assert hidden.returncode, "the test is meant to run without Keras"
+    program("config", "-m", path, "-g", "name", "-o", "config.yml")
+    start = time.monotonic()
+    program("convert", "-c", "config.yml")
+    assert time.monotonic() - start < 10, "far more than the second it takes on an idle machine"
+    program("compile", "-c", "config.yml")
+    program("predict", "-c", "config.yml", "-i", "X.npy", "-o", "y.npy")
+    assert (np.load(tmp_path / "y.npy")[:6] * 1024).tolist() == EXPECTED
+    program("trace", "-c", "config.yml", "-i", "X.npy", "-o", "layers.npz")
+    program("profile", "-c", "config.yml", "-i", "X.npy")
+    assert "in wide types" in program("compare", "-c", "config.yml", "-i", "X.npy")
+    message = program.fails("compare", "-c", "config.yml", "-i", "X.npy", "--against", "keras")
+    assert message == "loading a model by Keras needs keras, which is not installed: pip install keras"
+
+
+def test_a_file_converts_in_less_than_a_second(path: Path) -> None:
+    kconvert.convert_from_keras_model(path)
+    start = time.process_time()
+    kconvert.convert_from_keras_model(path)
+    assert time.process_time() - start < 1

@@ -1,13 +1,14 @@
 """Readers: from a live Keras model or a model file to the neutral form of :mod:`kconvert.converters.spec`.
 
-Files are read by json, zipfile and h5py alone. Nothing stored in a file is ever executed: code inside a
-Lambda layer stays a string in its config, and it is up to the layer converters to refuse the layer.
+Files are read by json, zipfile and h5py alone. Nothing stored in a file is executed, unless that is asked for: code
+inside a Lambda layer stays a string in its config, and it is up to the layer converters to refuse the layer.
 """
 
 from __future__ import annotations
 
 import os
 
+from kconvert.converters.readers.by_keras import code_in, read_unsafe
 from kconvert.converters.readers.files import read_file
 from kconvert.converters.readers.live import is_keras_model, read_live
 from kconvert.converters.spec import ModelSpec
@@ -24,8 +25,9 @@ def read_model(
             is), or the path of a ``.keras`` archive, a full-model ``.h5``/``.hdf5`` or a ``.json``.
         weights: File that holds the weights, for an architecture without them (``.json``); for a model file
             it replaces the weights stored there. Any of Keras' HDF5 layouts, or a ``.keras`` archive.
-        allow_unsafe: Also read files whose contents unpack to vastly more than the file holds, which by
-            default count as an attempt to exhaust the memory. No code is executed either way.
+        allow_unsafe: Trust the file. One that holds Python code (Lambda layers) is loaded by Keras, which runs
+            it; and contents may unpack to vastly more than the file holds, which by default counts as an attempt
+            to exhaust the memory.
 
     Returns:
         The model with every nested model flattened into it.
@@ -33,10 +35,12 @@ def read_model(
     Raises:
         ModelError: The model or file cannot be read; the message says what is wrong and where.
         UnsupportedLayerError: The graph holds a call that cannot be expressed as layer calls on tensors.
-        MissingPackageError: A file with weights is read and h5py is not installed.
+        MissingPackageError: A file with weights is read and h5py is not installed; or a file with code, and Keras
+            is not.
     """
     if isinstance(source, str | os.PathLike):
-        return read_file(source, weights, allow_unsafe=allow_unsafe)
+        spec = read_file(source, weights, allow_unsafe=allow_unsafe)
+        return read_unsafe(source, weights, spec) if allow_unsafe and any(map(code_in, spec.layers)) else spec
     if weights is not None:
         raise ModelError("weights= goes with a model file; a live model already holds its weights")
     if isinstance(source, ModelSpec):

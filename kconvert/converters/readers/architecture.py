@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kconvert.converters.readers.keras1 import modernised
 from kconvert.converters.spec import LayerSpec, ModelSpec, TensorRef
 from kconvert.errors import ModelError, UnsupportedLayerError
 
@@ -166,6 +167,7 @@ def _renumber(refs: Call, base: Mapping[str, int]) -> Call:
 
 
 def _node(layer: Mapping[str, Any]) -> Node:
+    layer = modernised(layer)
     name = _name(layer)
     class_name = str(layer.get("class_name", ""))
     if not class_name:

@@ -2,7 +2,8 @@
 
 Keras has two layouts. The older one keeps a group per layer name, with the list of its weights as an
 attribute. The newer one (``.keras`` archives and ``.weights.h5``) names groups after the layers' classes,
-counted in the model's order (``layers/dense_1/vars/0``), and names no weights.
+counted in the model's order (``layers/dense_1/vars/0``), and names no weights. The first releases of Keras
+had layouts of their own, see :mod:`kconvert.converters.readers.keras1`.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kconvert.converters.readers.architecture import Graph
+from kconvert.converters.readers.keras1 import modern_weights, numbered_weights
 from kconvert.converters.spec import LayerSpec, ModelSpec
-from kconvert.errors import MissingPackageError, ModelError
+from kconvert.errors import ModelError
+from kconvert.packages import import_package
 
 Array = npt.NDArray[Any]
 # names and arrays of a layer's weights; a name is empty where the file does not tell
@@ -32,11 +35,7 @@ _NOT_WEIGHTS = frozenset({"vars", "seed_generator", "random_generator"})
 
 def import_h5py() -> Any:
     """Return the h5py module, or raise `MissingPackageError` with the line that installs it."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise MissingPackageError("reading Keras files needs h5py: pip install h5py") from error
-    return h5py
+    return import_package("h5py", "reading a Keras file")
 
 
 # ---- HDF5 to arrays
@@ -60,6 +59,10 @@ def read_weights(root: Any, graph: Graph, *, allow_unsafe: bool = False) -> dict
     root = store.group(root, "model_weights") or root
     if _attribute(root, "layer_names") is not None:
         return _by_name(store, root, graph)
+    names = [node.spec.name for node in graph.nodes if node.spec.class_name != "InputLayer"]
+    numbered = numbered_weights(root, names, store.array, store.group)
+    if numbered is not None:
+        return numbered
     for container in ("layers", "_layer_checkpoint_dependencies"):
         layers = store.group(root, container)
         if layers is not None:
@@ -282,6 +285,7 @@ def with_weights(layer: LayerSpec, weights: Weights, hint: str) -> LayerSpec:
         ModelError: A weight is missing, one too many, of a shape the layer cannot have, or not finite.
     """
     expected = expected_weights(layer)
+    weights = modern_weights(layer.class_name, weights)
     if expected and not weights:
         raise ModelError(f"layer {layer.name!r} ({layer.class_name}) needs {_listed(expected)} and has none; {hint}")
     if expected is not None:
@@ -324,7 +328,7 @@ def _check_shapes(layer: LayerSpec) -> None:
             )
 
 
-_KERNEL_AND_BIAS = re.compile(r"(Q|Binary|Ternary)?Dense|Q?Conv[123]D(Transpose)?")
+_KERNEL_AND_BIAS = re.compile(r"(Q|Binary|Ternary)?(Dense|Conv[123]D(Transpose)?)")
 _DEPTHWISE = re.compile(r"Q?DepthwiseConv[12]D")
 _SEPARABLE = re.compile(r"Q?SeparableConv[12]D")
 _RECURRENT = re.compile(r"Q?(SimpleRNN|LSTM|GRU)")
@@ -379,4 +383,5 @@ def expected_shape(layer: LayerSpec, weight: str) -> tuple[int | None, ...] | No
         return (*(1 for _ in size), None, outputs)
     if weight in ("gamma", "beta", "moving_mean", "moving_variance") and _BATCH_NORM.fullmatch(class_name):
         return (None,)
-    return (outputs,) if weight == "bias" and not _RECURRENT.fullmatch(class_name) else None
+    one_an_output = any(known.fullmatch(class_name) for known in (_KERNEL_AND_BIAS, _DEPTHWISE, _SEPARABLE))
+    return (outputs,) if weight == "bias" and one_an_output else None
