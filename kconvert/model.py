@@ -12,12 +12,16 @@ import numpy.typing as npt
 from kconvert.config import HLSConfig, ProjectSettings
 from kconvert.errors import CompileError, GraphError
 from kconvert.layers import Input, Node, Value, identifier
-from kconvert.optimizers import PIPELINE, Pass
+from kconvert.optimizers import Pass, pipeline
 from kconvert.optimizers.verify import verify
+from kconvert.plugins import load_plugins
+from kconvert.progress import working
+from kconvert.tables import html_table
 
 if TYPE_CHECKING:
     from kconvert.converters.spec import ModelSpec
     from kconvert.csim import Library
+    from kconvert.profiling import Checks
 
 Array = npt.NDArray[Any]
 Arrays = Array | Sequence[Array] | Mapping[str, Array]
@@ -44,6 +48,7 @@ class HLSModel:
     ) -> None:
         """Make an empty graph; :func:`kconvert.converters.build_model` fills it."""
         self.spec = spec
+        load_plugins()
         self.raw_config: Mapping[str, Any] = hls_config or {}
         self.config = HLSConfig(hls_config)
         self.settings = settings or ProjectSettings()
@@ -134,11 +139,11 @@ class HLSModel:
         taken.add(candidate)
         return candidate
 
-    def run(self, pipeline: Sequence[Pass] = PIPELINE, *, final: bool = True) -> None:
-        """Apply the passes in order, verifying the graph after each and keeping the history."""
+    def run(self, passes: Sequence[Pass] | None = None, *, final: bool = True) -> None:
+        """Apply `passes`, or all of a conversion, in order, verifying the graph after each and keeping the history."""
         self.history.append(("read", str(self)))
         verify(self)
-        for step in pipeline:
+        for step in pipeline() if passes is None else passes:
             if step.run(self):
                 verify(self)
                 text = str(self)
@@ -152,13 +157,17 @@ class HLSModel:
 
     def summary(self) -> str:
         """Return the layers as a table: name, operation, shape, result type, parameters."""
-        rows = [("layer", "operation", "shape", "result", "parameters")]
+        rows = self._summary_rows()
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+    def _summary_rows(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = [("layer", "operation", "shape", "result", "parameters")]
         for node in self.nodes:
             count = sum(c.values.size for c in node.constants().values())
             shape = "x".join(map(str, node.output.shape))
             rows.append((node.name, type(node).__name__, shape, str(node.result_type), str(count or "")))
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+        return rows
 
     def traced(self) -> dict[str, Value]:
         """Return the keys of :meth:`trace`, in its order, and the values they stand for.
@@ -184,7 +193,13 @@ class HLSModel:
         """
         from kconvert.csim import load
 
-        self._library = load(self)
+        with working(f"compiling {len(self.nodes)} layers"):
+            self._library = load(self)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether :meth:`compile` has been called."""
+        return self._library is not None
 
     @property
     def library(self) -> Library:
@@ -217,7 +232,69 @@ class HLSModel:
         and the layer's own name is then the value before it. A layer that was folded into the next has no value in
         hardware and no key. Arguments and errors are those of :meth:`predict`.
         """
-        return self.library.trace(x, threads=threads)
+        with working(f"tracing {len(self.nodes)} layers"):
+            return self.library.trace(x, threads=threads)
+
+    # ***** looking at it *****
+
+    def check(self, x: Arrays) -> Checks:
+        """Return what every type does to its values: overflow, underflow, idle bits, and the settings that mend them.
+
+        See :func:`kconvert.profiling.checks`.
+        """
+        from kconvert.profiling import checks
+
+        return checks(self, x)
+
+    def plot(self, to_file: str | Path | None = None, when: str = "after") -> str:
+        """Draw the graph, with shapes and types, into an ``.svg`` or ``.png`` file; returns it as SVG.
+
+        Args:
+            to_file: Where to write the picture; nothing is written if left out.
+            when: ``"after"`` or ``"before"`` the optimisation.
+
+        Raises:
+            KConvertError: an argument is unknown, or the file cannot be written.
+        """
+        from kconvert.drawing import plot
+
+        return plot(self, to_file, when)
+
+    def report(
+        self,
+        x: Arrays,
+        y: Any = None,
+        path: str | Path = "report.html",
+        *,
+        others: Mapping[str, Any] | None = None,
+        keras_model: Any = None,
+        labels: Sequence[str] | None = None,
+    ) -> Path:
+        """Write one HTML page about the model that needs no network: the graph, comparisons, ranges, costs, settings.
+
+        Args:
+            x: Samples as for :meth:`predict`.
+            y: What is right for them: class numbers, one-hot rows or numbers; for several outputs a list or a dict by
+                output name.
+            path: The page.
+            others: Answers of other implementations to the same samples, such as ``{"tflite": y1, "kmodel": y2}``.
+            keras_model: The live Keras model, if it was converted from a file.
+            labels: Names of the classes.
+
+        Returns:
+            The path of the page.
+
+        Raises:
+            InputError: shapes do not fit.
+            WriteError: the page cannot be written; what was there before is unchanged.
+        """
+        from kconvert.profiling.page import write_page
+
+        return write_page(self, x, y, path, others=others, keras_model=keras_model, labels=labels)
+
+    def _repr_html_(self) -> str:
+        titles, *rows = self._summary_rows()
+        return html_table(titles, rows, f"{self.settings.project_name}: {self.settings.part}")
 
     # ***** the project *****
 

@@ -15,7 +15,7 @@ from kconvert.converters.readers.live import is_keras_model
 from kconvert.errors import ModelError
 from kconvert.inputs import input_arrays
 from kconvert.layers import Input, Node, Value, Weighted
-from kconvert.optimizers import PIPELINE, split_activations
+from kconvert.optimizers import split_activations
 
 if TYPE_CHECKING:
     from kconvert.model import Arrays
@@ -48,7 +48,7 @@ def get_ymodel_keras(model: Any, X: Arrays) -> dict[str, Array]:
     """
     require_live(model)
     graph = build_model(read_model(model))
-    graph.run(PIPELINE)
+    graph.run()
     return keras_outputs(model, X, graph.traced())
 
 
@@ -121,26 +121,29 @@ def _live_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _layer_of(layer: Any, node: Node) -> Function:
     """Return a function that computes a layer, without its activation.
 
-    It is computed by a copy, unless the layer cannot be copied (some of QKeras' cannot) and has no activation to leave
-    out: then by the layer itself, which inference does not change.
+    It is computed by a copy. Where the layer cannot be made anew from its config and weights (some of QKeras' cannot),
+    a stand-in that shares its variables computes, which inference does not change.
     """
-    linear = layer.get_config().get("activation") in (None, "linear")
+    changes = {"activation": "linear"} if isinstance(node, Weighted) else {}
+    copied = not _has_hidden_state(layer)
     try:
-        copy = _copy(layer, {"activation": "linear"} if isinstance(node, Weighted) else {})
+        function = _copy(layer, changes) if copied else _sharing(layer, {})
     except ModelError:
-        if not linear:
+        copied = False
+        linear = layer.get_config().get("activation") in (None, "linear")
+        if not linear and changes and not callable(vars(layer).get("activation")):
             raise
-        copy = layer
+        function = _sharing(layer, {"activation": _unchanged} if changes and not linear else {})
     options = {"training": False} if "training" in inspect.signature(layer.call).parameters else {}
     # Keras calls merging layers, and no others, on a list, even on a list of one.
     merges = any(base.__name__ in ("Merge", "_Merge") for base in type(layer).__mro__)
 
     def call(*tensors: Any) -> Any:
-        return copy(list(tensors) if merges else tensors[0], **options)
+        return function(list(tensors) if merges else tensors[0], **options)
 
     call(*(np.zeros((1, *_given(value).shape), np.float32) for value in node.inputs))  # makes the weights to be set
-    if copy is not layer:
-        copy.set_weights(layer.get_weights())
+    if copied:
+        function.set_weights(layer.get_weights())
     return call
 
 
@@ -155,6 +158,19 @@ def _activation_of(layer: Any) -> Function:
     """Return the activation inside a layer: a function, or a copy of what is itself a layer."""
     activation: Function = layer.activation
     return _copy(activation, {}) if hasattr(activation, "get_config") else activation
+
+
+def _has_hidden_state(layer: Any) -> bool:
+    """Whether a quantizer holds variables that are not among the layer's weights, as that of QAdaptiveActivation."""
+    quantizer = getattr(layer, "quantizer", None)
+    return any(hasattr(value, "assign") for value in getattr(quantizer, "__dict__", {}).values())
+
+
+def _sharing(layer: Any, changes: Mapping[str, Any]) -> Any:
+    """Return a stand-in for a layer, with the same variables and some attributes changed."""
+    stand_in = object.__new__(type(layer))
+    vars(stand_in).update({**vars(layer), **changes})  # past Keras' own bookkeeping of attributes, which the two share
+    return stand_in
 
 
 def _copy(layer: Any, changes: Mapping[str, Any]) -> Any:

@@ -12,9 +12,8 @@ import numpy.typing as npt
 from kconvert.converters import build_model, read_model
 from kconvert.errors import InputError
 from kconvert.inputs import input_arrays
-from kconvert.layers import Input, Node, Value
+from kconvert.layers import Constant, Input, Node, Value
 from kconvert.model import HLSModel
-from kconvert.optimizers import PIPELINE
 from kconvert.profiling.keras_outputs import keras_outputs, require_live
 from kconvert.types import FixedType
 
@@ -58,18 +57,22 @@ class Comparison:
 def comparisons(keras_model: Any, hls_model: HLSModel, X: Arrays) -> list[Comparison]:
     """Return every tensor of ``hls_model.trace(X)`` beside Keras' own, in network order.
 
+    In the place of Keras' model another conversion of it may stand, such as that of :func:`kconvert.tuning.precise`.
+
     Raises:
         InputError: the two are not the same network, or `X` does not fit.
     """
-    require_live(keras_model)
-    check_given(keras_model, hls_model)
-    hls = hls_model.trace(X)
+    other = isinstance(keras_model, HLSModel)
+    if not other:
+        require_live(keras_model)
+    check_given(None if other else keras_model, hls_model)
+    hls = ready(hls_model).trace(X)
     values = hls_model.traced()
-    keras = keras_outputs(keras_model, X, hls)
+    keras = ready(keras_model).trace(X) if other else keras_outputs(keras_model, X, hls)
     for name, array in hls.items():
-        other = keras[name].shape if name in keras else None
-        if other != array.shape:
-            what = "has no such layer" if other is None else f"makes {other[1:]} of it"
+        shape = keras[name].shape if name in keras else None
+        if shape != array.shape:
+            what = "has no such layer" if shape is None else f"makes {shape[1:]} of it"
             raise InputError(
                 f"layer {name!r} of the hls model has shape {array.shape[1:]}, the Keras model {what}: "
                 "give the model that was converted"
@@ -94,7 +97,7 @@ def compare_table(keras_model: Any, hls_model: HLSModel, X: Arrays) -> list[Row]
 
     Args:
         keras_model: The live model that was converted.
-        hls_model: The compiled conversion of it.
+        hls_model: The conversion of it; compiled here if it was not.
         X: Samples as for :meth:`HLSModel.predict`.
 
     Returns:
@@ -154,15 +157,22 @@ class Tensor:
 def weight_tensors(model: Any, hls_model: HLSModel | None) -> Iterator[Tensor]:
     """Yield the trained arrays in network order, batch normalisations folded into them."""
     for node in _graph(model, hls_model):
-        for role, constant in node.constants().items():
-            if role in node.roles and not role.endswith("table"):
-                values = np.asarray(constant.values, dtype=np.float64)
-                kind = constant.type if hls_model else None
-                fixed = kind.quantize(values) if kind else None
-                yield Tensor(node.name, _label_of_weights(node), role, kind, fixed, values)
+        for role, constant in constants_of(node):
+            values = np.asarray(constant.values, dtype=np.float64)
+            kind = constant.type if hls_model else None
+            fixed = kind.quantize(values) if kind else None
+            yield Tensor(node.name, label_of(node), role, kind, fixed, values)
 
 
-def _label_of_weights(node: Node) -> str:
+def constants_of(node: Node) -> Iterator[tuple[str, Constant]]:
+    """Yield the trained arrays of a layer by role: no tables, nothing that is computed from its shape."""
+    for role, constant in node.constants().items():
+        if role in node.roles and not role.endswith("table"):
+            yield role, constant
+
+
+def label_of(node: Node) -> str:
+    """Return the name of a layer for a figure, with the layer that was folded into it."""
     names = node.output.names
     return _label(names[0], _folded(names[0], node.output)) if names else node.name
 
@@ -171,7 +181,7 @@ def activation_tensors(model: Any, hls_model: HLSModel | None, X: Arrays) -> Ite
     """Yield the inputs and the output of every layer in network order."""
     graph = _graph(model, hls_model)
     inputs = dict(zip([v.producer.name for v in graph.inputs], input_arrays(graph.inputs, X), strict=True))
-    fixed = hls_model.trace(X) if hls_model else {}
+    fixed = ready(hls_model).trace(X) if hls_model else {}
     exact = keras_outputs(model, X, graph.traced()) if model is not None else {}
     for node in graph:
         kind = node.output.known_type() if hls_model else None
@@ -189,8 +199,15 @@ def _graph(model: Any, hls_model: HLSModel | None) -> HLSModel:
     if hls_model is not None:
         return hls_model
     graph = build_model(read_model(model))
-    graph.run(PIPELINE)
+    graph.run()
     return graph
+
+
+def ready(hls_model: HLSModel) -> HLSModel:
+    """Return the model, compiled: here, if it was not yet."""
+    if not hls_model.compiled:
+        hls_model.compile()
+    return hls_model
 
 
 def check_given(model: Any, hls_model: HLSModel | None) -> None:

@@ -5,15 +5,15 @@ Show one in a notebook by making it the last value of a cell; save it with ``fig
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kconvert.errors import InputError, MissingPackageError, did_you_mean
+from kconvert.errors import InputError, did_you_mean
 from kconvert.model import HLSModel
+from kconvert.packages import import_package
 from kconvert.profiling import numbers
 from kconvert.types import FixedType
 
@@ -36,15 +36,11 @@ ROW = 0.42
 """Height of one row in inches."""
 
 
-def _import(module: str, package: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(f"figures need {package}, which is not installed: pip install {package}") from error
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure: Figure = _import("matplotlib.figure", "matplotlib").Figure(figsize=(width, height), layout="constrained")
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches."""
+    figure: Figure = import_package("matplotlib.figure", "a figure").Figure(
+        figsize=(width, height), layout="constrained"
+    )
     return figure
 
 
@@ -61,8 +57,10 @@ def label(name: str, length: int = 36) -> str:
 
 
 def short(kind: FixedType) -> str:
-    """Return a type in the shorter spelling."""
-    return str(kind).replace("ap_", "").replace("AP_", "")
+    """Return a type in the shorter spelling, its modes said also where they are those that C++ leaves out."""
+    modes = ",".join(mode.name for mode in (kind.rounding, kind.overflow))
+    kept = f",{kind.saturation_bits}" if kind.saturation_bits else ""
+    return f"{'' if kind.signed else 'u'}fixed<{kind.width},{kind.integer},{modes}{kept}>"
 
 
 def _rows(axes: Axes, names: Sequence[str], notes: Sequence[str]) -> None:
@@ -80,19 +78,20 @@ def _rows(axes: Axes, names: Sequence[str], notes: Sequence[str]) -> None:
 
 def _powers_of_two(axes: Axes) -> None:
     """Label an axis that holds log2 of the values."""
-    ticker = _import("matplotlib.ticker", "matplotlib")
+    ticker = import_package("matplotlib.ticker", "a figure")
     axes.xaxis.set_major_locator(ticker.MaxNLocator(nbins=10, integer=True))
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f"$2^{{{x:.0f}}}$"))
 
 
 def _legend_above(axes: Axes, colours: Mapping[str, str]) -> None:
     """Name the colours of the areas."""
-    patches = _import("matplotlib.patches", "matplotlib")
+    patches = import_package("matplotlib.patches", "a figure")
     handles = [patches.Patch(color=colour, label=label(name)) for name, colour in colours.items()]
-    _plain_legend(axes, handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    plain_legend(axes, handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 
 
-def _plain_legend(axes: Axes, handles: Sequence[Any], **options: Any) -> Any:
+def plain_legend(axes: Axes, handles: Sequence[Any], **options: Any) -> Any:
+    """Add a legend whose texts are shown as they are."""
     legend = axes.legend(handles=handles, frameon=False, **options)
     for text in [*legend.get_texts(), legend.get_title()]:
         text.set(**PLAIN)
@@ -113,7 +112,8 @@ def _box(axes: Axes, centre: float, height: float, values: Array, colour: str, l
     axes.hlines(centre, low, high, color=colour, linewidth=1)
     axes.vlines([low, high], centre - height / 4, centre + height / 4, color=colour, linewidth=1)
     axes.barh(centre, third - first, height, left=first, color=colour, alpha=0.75, edgecolor=colour)
-    axes.vlines(median, centre - height / 2, centre + height / 2, color="white", linewidth=1.5)
+    line = "white" if third > first else colour  # values of one size are a line, not a box
+    axes.vlines(median, centre - height / 2, centre + height / 2, color=line, linewidth=1.5)
 
 
 def _density(values: Array, smooth: bool) -> tuple[Array, Array]:
@@ -160,7 +160,7 @@ def compare(
 
     Args:
         keras_model: The live model that was converted.
-        hls_model: The compiled conversion of it, or several as a dict by the name to show them under.
+        hls_model: The conversion of it, compiled here if it was not; or several as a dict by the name to show.
         X: Samples as for :meth:`HLSModel.predict`.
         plot_type: ``"dist_diff"``: distribution of the absolute differences. ``"norm_diff"``: norm of the differences
             over that of Keras' values.
@@ -178,7 +178,7 @@ def compare(
         raise InputError("hls_model= is an empty dict; give at least one converted model")
     series = {name: {c.layer: c for c in numbers.comparisons(keras_model, m, X)} for name, m in models.items()}
     first = next(iter(series.values()))
-    figure = _figure(9, 1.3 + ROW * len(first) * max(1, 0.5 * len(models)))
+    figure = new_figure(9, 1.3 + ROW * len(first) * max(1, 0.5 * len(models)))
     axes = figure.subplots()
     axes.set_xscale("log")
     draw = _differences if plot_type == "dist_diff" else _norms
@@ -228,7 +228,7 @@ def _decades(axes: Axes, low: float, high: float) -> None:
     last = np.ceil(np.log10(high))
     first = max(np.floor(np.log10(low)), last - 9)
     axes.set_xlim(10.0 ** min(first, last - 1), 10.0**last)
-    axes.xaxis.set_minor_formatter(_import("matplotlib.ticker", "matplotlib").NullFormatter())
+    axes.xaxis.set_minor_formatter(import_package("matplotlib.ticker", "a figure").NullFormatter())
 
 
 def _equal(axes: Axes, centre: float, colour: str) -> list[float]:
@@ -266,7 +266,7 @@ def numerical(
     if X is not None:
         panels.append(("Inputs and outputs of the layers", list(numbers.activation_tensors(model, hls_model, X))))
     rows = max(len(tensors) for _, tensors in panels)
-    figure = _figure(8 * len(panels), 1.5 + 1.2 * ROW * rows)
+    figure = new_figure(8 * len(panels), 1.5 + 1.2 * ROW * rows)
     for axes, (title, tensors) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         axes.set_title(title, loc="left", pad=30)
         _ranges(axes, tensors, plot)
@@ -285,6 +285,8 @@ def _ranges(axes: Axes, tensors: Sequence[numbers.Tensor], plot: str) -> None:
             logs = numbers.magnitudes(values)
             if logs.size:
                 draw(axes, centre, height, logs, colour)
+            elif values.size:
+                axes.text(0.01, centre, "all 0", transform=axes.get_yaxis_transform(), **_NOTE, color=colour)
     names = [t.label if t.role == "result" else f"{t.label} \u00b7 {t.role}" for t in tensors]
     _rows(axes, names, [short(t.type) if t.type else "" for t in tensors])
     _powers_of_two(axes)
@@ -293,147 +295,3 @@ def _ranges(axes: Axes, tensors: Sequence[numbers.Tensor], plot: str) -> None:
     if any(t.type for t in tensors):
         shown |= {"fixed point": COLOURS[1], "range of the type": SHADE}
     _legend_above(axes, shown)
-
-
-# ***** classifiers *****
-
-
-def roc(
-    y_true: npt.ArrayLike,
-    predictions: Mapping[str, npt.ArrayLike],
-    labels: Sequence[str] | None = None,
-    log: bool = True,
-) -> Figure:
-    """Draw background against signal efficiency, each class against the rest, for several models.
-
-    Args:
-        y_true: Class numbers [n], or one-hot [n, classes].
-        predictions: Scores [n, classes] by model name ([n] or [n, 1] of a binary classifier: the score of class 1).
-            The first is the reference, drawn solid.
-        labels: Names of the classes.
-        log: Logarithmic background efficiency.
-
-    Returns:
-        A figure with one axes: x is the signal efficiency (true positives), y the background efficiency (false
-        positives); the lower the curve, the better. The legends give the area under the curve of every class and
-        model in percent, and the mean over the classes.
-
-    Raises:
-        InputError: shapes do not fit, or a score is NaN or infinite.
-        MissingPackageError: matplotlib or scikit-learn is not installed.
-    """
-    if not isinstance(predictions, Mapping):
-        raise InputError(f"predictions= is a {type(predictions).__name__}; give a dict from model name to scores")
-    scores = {name: _scores(name, given) for name, given in predictions.items()}
-    if not scores:
-        raise InputError("predictions= is empty; give at least one array of scores")
-    truth = _one_hot(y_true, scores)
-    names = _class_names(labels, truth.shape[1])
-    curves = {name: [_curve(truth[:, k], array[:, k]) for k in range(len(names))] for name, array in scores.items()}
-    figure = _figure(9.5, 6)
-    axes = figure.subplots()
-    colours = _class_colours(len(names))
-    for (_, found), dash in zip(curves.items(), _dashes(), strict=False):
-        for curve, colour in zip(found, colours, strict=True):
-            if curve is not None:
-                signal, background, _ = curve
-                axes.plot(signal, background, color=colour, linestyle=dash, linewidth=1.4)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="signal efficiency", ylabel="background efficiency")
-    if log:
-        most = int(np.max(len(truth) - truth.sum(axis=0)))
-        axes.set(yscale="log", ylim=(0.5 / max(most, 1), 1))  # below one wrong sample there is nothing to see
-    axes.grid(color="#E5E5E5", linewidth=0.6)
-    axes.set_axisbelow(True)
-    _roc_legends(axes, names, colours, curves)
-    return figure
-
-
-Curve = tuple[Array, Array, float]
-
-
-def _curve(truth: Array, score: Array) -> Curve | None:
-    """Return (signal efficiency, background efficiency, area), or None where one of the two has no samples."""
-    if truth.all() or not truth.any():
-        return None
-    metrics = _import("sklearn.metrics", "scikit-learn")
-    background, signal, _ = metrics.roc_curve(truth, score)
-    return signal, background, float(metrics.auc(background, signal))
-
-
-def _scores(name: str, given: npt.ArrayLike) -> Array:
-    scores = np.asarray(given)
-    scores = scores[:, None] if scores.ndim == 1 else scores
-    if scores.ndim != 2 or scores.dtype.kind not in "fiub":
-        raise InputError(f"predictions[{name!r}]: expected scores [n, classes], got {scores.dtype} {scores.shape}")
-    bad = int(scores.size - np.isfinite(scores).sum())
-    if bad:
-        raise InputError(f"predictions[{name!r}]: {bad} of {scores.size} scores are NaN or infinite")
-    return scores
-
-
-def _one_hot(y_true: npt.ArrayLike, scores: Mapping[str, Array]) -> Array:
-    """Return the truth as bool [n, classes], checked against the shapes of the scores."""
-    truth = np.asarray(y_true)
-    reference = next(iter(scores))
-    samples, classes = scores[reference].shape
-    for name, array in scores.items():
-        if array.shape != (samples, classes):
-            raise InputError(
-                f"predictions[{name!r}] has shape {array.shape}, predictions[{reference!r}] {(samples, classes)}"
-            )
-    flat = truth.ndim == 1 or truth.shape[1:] == (1,)
-    if truth.shape[:1] != (samples,) or (not flat and truth.shape != (samples, classes)):
-        raise InputError(f"y_true has shape {truth.shape}, expected ({samples},) or {(samples, classes)}")
-    if not flat:
-        return np.asarray(truth > 0.5)
-    truth = truth.reshape(-1)
-    if classes == 1:
-        return np.asarray(truth > 0.5)[:, None]
-    if not np.isin(truth, np.arange(classes)).all():
-        raise InputError(f"y_true holds classes other than 0 to {classes - 1}, which the predictions have")
-    return np.asarray(truth[:, None] == np.arange(classes))
-
-
-def _class_names(labels: Sequence[str] | None, classes: int) -> list[str]:
-    if labels is None:
-        return [str(k) for k in range(classes)] if classes > 1 else ["1"]
-    if len(labels) != classes:
-        raise InputError(f"{len(labels)} labels for {classes} classes")
-    return [str(name) for name in labels]
-
-
-def _class_colours(count: int) -> list[Any]:
-    maps = _import("matplotlib", "matplotlib").colormaps
-    if count <= 10:
-        return [maps["tab10"](k) for k in range(count)]
-    return [maps["turbo"](k / (count - 1)) for k in range(count)]
-
-
-def _dashes() -> Iterable[Any]:
-    yield DASHES[0]
-    while True:
-        yield from DASHES[1:]
-
-
-def _roc_legends(
-    axes: Axes, names: Sequence[str], colours: Sequence[Any], curves: Mapping[str, Sequence[Curve | None]]
-) -> None:
-    """One legend for the models (line styles), one for the classes (colours)."""
-    lines = _import("matplotlib.lines", "matplotlib")
-    models = []
-    for (name, found), dash in zip(curves.items(), _dashes(), strict=False):
-        areas = [c[2] for c in found if c is not None]
-        mean = f"{100 * np.mean(areas):.2f}" if areas else "none"
-        models.append(lines.Line2D([], [], color="black", linestyle=dash, label=f"{label(name)}: {mean}"))
-    classes = []
-    for k, (name, colour) in enumerate(zip(names, colours, strict=True)):
-        texts = [f"{100 * c[2]:.2f}" if (c := found[k]) else "none" for found in curves.values()]
-        classes.append(lines.Line2D([], [], color=colour, linewidth=3, label=f"{label(name, 20)}: {' / '.join(texts)}"))
-    options = {"loc": "upper left", "alignment": "left", "fontsize": "small", "title_fontsize": "small"}
-    first = _plain_legend(axes, models, title="Model: mean AUC in %", bbox_to_anchor=(1.01, 1), **options)
-    axes.add_artist(first)
-    below = 1 - 0.038 * (len(models) + 2)
-    columns = 1 + (len(classes) - 1) // 18
-    _plain_legend(
-        axes, classes, title="Class: AUC in % in that order", bbox_to_anchor=(1.01, below), ncols=columns, **options
-    )

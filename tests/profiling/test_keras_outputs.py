@@ -223,6 +223,25 @@ def test_wrong_samples_of_several_inputs() -> None:
         get_ymodel_keras(model, [np.zeros((3, 6)), np.zeros((2, 4))])
 
 
+def test_layer_that_cannot_be_made_from_its_config() -> None:
+    import keras
+
+    class Fragile(keras.layers.Dense):
+        @classmethod
+        def from_config(cls, config: dict[str, Any]) -> Any:
+            raise RuntimeError("not again")
+
+    Fragile.__name__ = "Dense"
+    model = keras.Sequential([keras.Input((3,)), Fragile(2, activation="relu", name="fragile")])
+    x = samples(randomise(model))
+    kernel, bias = model.get_weights()
+    found = get_ymodel_keras(model, x)
+    np.testing.assert_allclose(found["fragile"], x @ kernel + bias, atol=1e-6)
+    np.testing.assert_allclose(found["fragile_relu"], model.predict(x, verbose=0), atol=1e-6)
+    assert found["fragile"].min() < 0
+    assert model.layers[0].activation is keras.activations.relu
+
+
 def test_layer_that_cannot_be_copied() -> None:
     import keras
 
@@ -230,6 +249,14 @@ def test_layer_that_cannot_be_copied() -> None:
         @classmethod
         def from_config(cls, config: dict[str, Any]) -> Any:
             raise RuntimeError("not again")
+
+        @property
+        def activation(self) -> Any:
+            return self.computed_from
+
+        @activation.setter
+        def activation(self, value: Any) -> None:
+            self.computed_from = value
 
     Fragile.__name__ = "Dense"
     x = np.ones((1, 3), dtype=np.float32)

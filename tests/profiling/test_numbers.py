@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kconvert
-from kconvert.errors import CompileError, InputError, ModelError
+from kconvert.errors import InputError, ModelError
 from kconvert.profiling import compare_table, get_ymodel_keras, numerical_table
 from tests.models import MODELS
 from tests.profiling.test_keras_outputs import compiled, samples
@@ -64,11 +64,12 @@ def test_compare_needs_the_same_network(net: tuple[Any, kconvert.HLSModel, Any])
         compare_table(named, hls_model, x)
 
 
-def test_compare_needs_a_compiled_and_a_live_model() -> None:
+def test_compare_compiles_and_needs_a_live_model() -> None:
     model = MODELS["mlp"]()
     hls_model = kconvert.convert_from_keras_model(model)
-    with pytest.raises(CompileError, match=r"compile\(\)"):
-        compare_table(model, hls_model, samples(model))
+    assert not hls_model.compiled
+    assert [row["layer"] for row in compare_table(model, hls_model, samples(model))] == list(hls_model.traced())
+    assert hls_model.compiled
     with pytest.raises(ModelError, match="live"):
         compare_table("model.keras", hls_model, samples(model))
 

@@ -11,8 +11,8 @@ import pytest
 from matplotlib.figure import Figure
 
 import kconvert
-from kconvert.errors import InputError, MissingPackageError
-from kconvert.profiling import compare, numerical, roc
+from kconvert.errors import InputError
+from kconvert.profiling import compare, numerical
 from kconvert.profiling.plots import label
 from tests.models import MODELS, randomise
 from tests.profiling.test_keras_outputs import compiled, samples
@@ -49,7 +49,7 @@ def test_compare(net: tuple[Any, kconvert.HLSModel, Any], plot_type: str) -> Non
     bottom, top = axes.get_ylim()
     assert bottom > top  # the first layer is the uppermost
     assert axes.get_xscale() == "log"
-    assert "fixed<37,17>" in {text.get_text() for text in axes.texts}
+    assert "fixed<37,17,TRN,WRAP>" in {text.get_text() for text in axes.texts}
     marks = axes.patches if plot_type == "dist_diff" else [line for line in axes.lines if line.get_marker() == "o"]
     assert len(marks) == len(hls_model.trace(x))
 
@@ -166,93 +166,12 @@ def test_unknown_kind(net: tuple[Any, kconvert.HLSModel, Any], function: Any) ->
         compare(model, {}, x)
 
 
-# ***** ROC *****
+def test_values_of_one_size_and_zeros_can_be_seen() -> None:
+    import keras
 
-
-def scores(classes: int, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(5)
-    truth = rng.integers(0, classes, count)
-    return truth, np.eye(classes)[truth] + rng.normal(size=(count, classes))
-
-
-def curves(figure: Figure) -> list[Any]:
-    return [line for line in figure.axes[0].lines if len(line.get_xdata())]
-
-
-def test_roc() -> None:
-    from sklearn.metrics import auc, roc_auc_score
-
-    truth, good = scores(3)
-    bad = good + np.random.default_rng(6).normal(size=good.shape)
-    figure = roc(truth, {"keras": good, "hls $8$": bad}, labels=["g", "q", "W_$"])
-    drawn(figure)
-    lines = curves(figure)
-    assert len(lines) == 6
-    assert [line.get_linestyle() for line in lines] == ["-"] * 3 + ["--"] * 3
-    assert [line.get_color() for line in lines[:3]] == [line.get_color() for line in lines[3:]]
-    assert figure.axes[0].get_yscale() == "log"
-    areas = [[100 * roc_auc_score(truth == k, s[:, k]) for s in (good, bad)] for k in range(3)]
-    names = ("g", "q", "W_$")
-    assert legend(figure) == [f"{n}: {a:.2f} / {b:.2f}" for n, (a, b) in zip(names, areas, strict=True)]
-    signal, background = lines[0].get_data()
-    assert np.all(np.diff(signal) >= 0)
-    assert 100 * auc(background, signal) == pytest.approx(areas[0][0])
-
-
-def test_roc_takes_one_hot_and_linear_axes() -> None:
-    truth, score = scores(4)
-    one, two = roc(np.eye(4)[truth], {"a": score}, log=False), roc(truth[:, None], {"a": score}, log=False)
-    assert one.axes[0].get_yscale() == "linear"
-    assert legend(one) == legend(two)
-
-
-def test_roc_of_a_binary_classifier() -> None:
-    truth, score = scores(2)
-    for given in (score[:, 1], score[:, 1:]):
-        figure = roc(truth, {"a": given, "b": -given})
-        assert len(curves(figure)) == 2
-        (text,) = legend(figure)
-        first, second = (float(area) for area in text.removeprefix("1: ").split(" / "))
-        assert first + second == pytest.approx(100, abs=0.02)
-
-
-def test_roc_of_many_classes() -> None:
-    truth, score = scores(25)
-    figure = roc(truth, {"a": score})
-    drawn(figure)
-    assert len({str(line.get_color()) for line in curves(figure)}) == 25
-
-
-def test_roc_without_samples_of_a_class() -> None:
-    truth, score = scores(3)
-    figure = roc(np.where(truth == 2, 0, truth), {"a": score})
-    assert len(curves(figure)) == 2
-    assert legend(figure)[2] == "2: none"
-
-
-@pytest.mark.parametrize(
-    ("truth", "predictions", "labels", "message"),
-    [
-        ([0, 1], {}, None, "empty"),
-        ([0, 1, 1], {"a": np.zeros((2, 3))}, None, r"y_true has shape \(3,\), expected \(2,\)"),
-        ([0, 3], {"a": np.zeros((2, 3))}, None, "other than 0 to 2"),
-        ([0, 1], {"a": np.zeros((2, 3)), "b": np.zeros((2, 2))}, None, r"'b'\] has shape \(2, 2\)"),
-        ([0, 1], {"a": np.full((2, 3), np.nan)}, None, "6 of 6 scores are NaN"),
-        ([0, 1], {"a": np.zeros((2, 3, 4))}, None, "expected scores"),
-        ([0, 1], {"a": np.array([["x"], ["y"]])}, None, "expected scores"),
-        ([0, 1], {"a": np.zeros((2, 3))}, ["x"], "1 labels for 3 classes"),
-    ],
-)
-def test_roc_of_bad_input(truth: Any, predictions: Any, labels: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        roc(truth, predictions, labels)
-
-
-@pytest.mark.parametrize(
-    ("module", "package"), [("matplotlib.figure", "matplotlib"), ("sklearn.metrics", "scikit-learn")]
-)
-def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, module: str, package: str) -> None:
-    monkeypatch.setitem(sys.modules, module, None)
-    truth, score = scores(3)
-    with pytest.raises(MissingPackageError, match=f"pip install {package}"):
-        roc(truth, {"a": score})
+    model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(4, name="fc")])
+    model.set_weights([np.where(np.eye(4), 1.0, -1.0), np.zeros(4)])
+    (axes,) = numerical(hls_model=kconvert.convert_from_keras_model(model)).axes
+    drawn(axes.figure)
+    assert [text.get_text() for text in axes.texts].count("all 0") == 2  # the bias, as float and in hardware
+    assert not any((lines.get_color() == 1).all() for lines in axes.collections)  # a white line on white
