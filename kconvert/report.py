@@ -486,9 +486,7 @@ def _table(block: list[str]) -> Table:
         return []
     titles = _titles(block[borders[0] + 1 : borders[1]])
     rows = [line[1:-1].split("|") for line in block[borders[1] + 1 :] if not _BORDER.fullmatch(line)]
-    return [
-        dict(zip(titles, (cell.strip() for cell in row), strict=False)) for row in rows if len(row) >= len(titles)
-    ]
+    return [dict(zip(titles, (cell.strip() for cell in row), strict=False)) for row in rows if len(row) >= len(titles)]
 
 
 def _titles(lines: list[str]) -> list[str]:

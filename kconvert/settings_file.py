@@ -287,9 +287,7 @@ def _entry(entry: Mapping[str, Any], where: str, nodes: list[Node], left_out: li
             yield key, value
 
 
-def _types(
-    types: Mapping[str, Any], where: str, nodes: list[Node], left_out: list[str]
-) -> Iterator[tuple[str, Any]]:
+def _types(types: Mapping[str, Any], where: str, nodes: list[Node], left_out: list[str]) -> Iterator[tuple[str, Any]]:
     """Yield the types that the layers `nodes` have; without any, those of the whole model."""
     own = {role for node in nodes for role in node.roles}
     for role, value in sorted(types.items(), key=lambda item: item[0] != "table"):  # exp_table says more than table

@@ -161,6 +161,14 @@ def test_weights_of_qkeras_folded_layers(keras: Any, tmp_path: Path) -> None:
         assert_same(live, spec)
 
 
+def test_a_layer_of_unknown_class_keeps_weights_of_any_shape(keras: Any, tmp_path: Path) -> None:
+    x = keras.Input((4, 6))
+    model = keras.Model(x, keras.layers.MultiHeadAttention(2, 3, name="attention")(x, x))
+    for spec in saved(model, tmp_path):
+        layer = next(layer for layer in spec.layers if layer.name == "attention")
+        assert [w.shape for w in layer.weights] == [w.shape for w in model.get_weights()]
+
+
 def test_half_precision_weights_become_float32(keras: Any, tmp_path: Path) -> None:
     layers = keras.layers
     for dtype in ("bfloat16", "float16"):

@@ -85,6 +85,28 @@ def test_names_that_would_lead_out_of_an_archive() -> None:
     assert member_names(names) == ["fc.npy", "block/fc.npy", *(f"array_{i}.npy" for i in range(2, 9))]
 
 
+@pytest.mark.parametrize("titles", ["", "a,b\n"])
+def test_a_byte_order_mark_is_no_title(titles: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(f"\ufeff{titles}1,2\n3,4\n", encoding="utf-8")
+    assert read_array(tmp_path / "x.csv").tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_a_file_takes_no_room_before_it_is_written(suffix: str, tmp_path: Path) -> None:
+    # a hole in a file that the disk has no room to fill would end the process
+    with open_sink(tmp_path / f"y.{suffix}", {"a": (4,)}, 100_000) as sink:
+        for _ in range(10):
+            sink.write([np.ones((10_000, 4))])
+            (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
+            assert file.stat().st_size <= file.stat().st_blocks * 512
+    assert np.array_equal(read_array(tmp_path / f"y.{suffix}"), np.ones((100_000, 4)))
+
+
+def test_a_folder_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="it is a folder"), replacing(tmp_path):
+        pytest.fail("known before anything is computed")
+
+
 def test_a_failure_leaves_the_older_file(tmp_path: Path) -> None:
     path = tmp_path / "y.npy"
     path.write_text("older")

@@ -13,7 +13,7 @@ import yaml
 import kconvert
 from kconvert.converters import keras_to_hls
 from kconvert.errors import ConfigError, ConfigWarning, ModelError
-from kconvert.optimizers import OPTIONAL, PIPELINE
+from kconvert.optimizers import OPTIONAL, pipeline
 from kconvert.optimizers.selection import select_passes
 from kconvert.settings_file import MAX_BYTES, as_mapping, read_conversion
 from tests.conftest import golden
@@ -139,7 +139,54 @@ def test_what_is_written_is_read_again(suffix: str, folder: Path) -> None:
     assert resolved(second) == resolved(first)
 
 
+def test_the_first_files_had_no_hls_config() -> None:
+    hls_model = convert("KerasH5: model.h5\nReuseFactor: 2\nDefaultPrecision: ap_fixed<18,8>\n")
+    assert hls_model["output"].reuse_factor == 2
+    assert str(hls_model["output"].typed("weight")) == "ap_fixed<18,8>"
+
+
+def test_backends_in_small_letters_and_the_folder_called_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    settings = convert("KerasH5: model.h5\nBackend: vivado\nOutputDir: ~/prj\n").settings
+    assert settings.backend == "Vivado"
+    assert Path(settings.output_dir) == folder / "home" / "prj"
+
+
+def test_keys_win_over_those_that_are_merged_in() -> None:
+    hls_model = convert(
+        """
+KerasH5: model.h5
+HLSConfig:
+  Model: &model {Precision: 'ap_fixed<16,6>', ReuseFactor: 1}
+  LayerType:
+    Dense: {<<: *model, ReuseFactor: 2}
+"""
+    )
+    assert hls_model["output"].reuse_factor == 2
+    assert str(hls_model["output"].typed("weight")) == "ap_fixed<16,6>"
+
+
+def test_a_name_that_is_not_utf8_is_not_written() -> None:
+    with pytest.raises(ConfigError, match="not UTF-8 cannot be written into a settings file"):
+        as_mapping(read_conversion({"KerasModel": "caf\udce9.h5"}), Path())
+
+
 # ***** settings of other tools *****
+
+
+def test_types_that_the_peer_has_for_every_softmax() -> None:
+    softmax = "inv_inp: 'fixed<18,8>', exp_table: 'fixed<18,8,RND,SAT>', table: 'fixed<18,8>', accum: {}"
+    text = "KerasH5: model.h5\nHLSConfig: {LayerName: {output_softmax: {Precision: {%s}}}}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConfigWarning)
+        hls_model = convert(text % softmax.format("auto"))
+    assert str(hls_model["output_softmax"].typed("exp_table")) == "ap_fixed<18,8,AP_RND,AP_SAT>"
+    with pytest.warns(ConfigWarning, match="LayerName → output_softmax → Precision → accum"):
+        convert(text % softmax.format("'fixed<18,8>'"))
+    with pytest.raises(ConfigError, match="Precision → recurrent_bias: unknown key"):
+        convert(text % "recurrent_bias: 'fixed<18,8>'")
+    with pytest.warns(ConfigWarning, match="Model → Precision → maximum: .* it is left out"):
+        convert("KerasH5: model.h5\nHLSConfig: {Model: {Precision: {default: 'fixed<16,6>', maximum: 'fixed<32,16>'}}}")
 
 
 def test_what_other_tools_write_for_every_layer_is_no_mistake() -> None:
@@ -227,16 +274,16 @@ def test_a_project_remembers_its_passes() -> None:
 
 
 def test_what_passes_can_be_skipped() -> None:
-    assert select_passes(None, ()) == PIPELINE
-    assert select_passes([], ()) == tuple(p for p in PIPELINE if p not in OPTIONAL)
-    for step in PIPELINE:
+    assert select_passes(None, ()) == pipeline()
+    assert select_passes([], ()) == tuple(p for p in pipeline() if p not in OPTIONAL)
+    for step in pipeline():
         if step in OPTIONAL:
             assert step not in select_passes(None, [step.name])
         else:
             with pytest.raises(ConfigError, match=f"{step.name} cannot be skipped"):
                 select_passes(None, [step.name])
     with pytest.warns(ConfigWarning, match="SkipOptimizers: fuse_biasadd has no counterpart"):
-        assert select_passes(None, ["fuse_biasadd"]) == PIPELINE
+        assert select_passes(None, ["fuse_biasadd"]) == pipeline()
     with pytest.raises(ConfigError, match=r"unknown pass 'drop_identity'; did you mean 'drop_identities'\?"):
         select_passes(["drop_identity"], ())
 
@@ -251,9 +298,17 @@ def test_what_passes_can_be_skipped() -> None:
             "KerasH5: model.h5\nClockPeriode: 5",
             r"config\.yml: unknown key 'ClockPeriode'; did you mean 'ClockPeriod'\?",
         ),
-        ("KerasH5: model.h5\nPart: a\nXilinxPart: b", "Part is given twice, also as XilinxPart"),
+        ("KerasH5: model.h5\nPart: a\nXilinxPart: b", "Part and XilinxPart mean the same; keep one"),
         ("KerasH5: model.h5\nKerasH5: model.h5", r"the key 'KerasH5' is there twice, again in line 2"),
         ("KerasH5: model.h5\nHLSConfig: {Model: {a: 1, a: 2}}", "the key 'a' is there twice"),
+        ("KerasH5: model.h5\nHLSConfig: {Model: {<<: {b: 1}, a: 1, a: 2}}", "the key 'a' is there twice"),
+        (
+            "KerasH5: model.h5\nReuseFactor: 1\nHLSConfig: {}",
+            "ReuseFactor beside HLSConfig; move it there, under Model",
+        ),
+        ("KerasH5: model.h5\nOutputDir: [a]", r"OutputDir: expected a path, got \['a'\]"),
+        ("KerasH5: model.h5\nInputData: {a: 1}", "InputData: expected a path, got {'a': 1}"),
+        ('KerasH5: "a\\0.h5"', "cannot be a path"),
         ("OutputDir: x", r"KerasModel is missing \(or KerasH5"),
         ("KerasJson: m.json", "KerasJson is the architecture alone"),
         ("KerasJson: m.json\nKerasModel: m.h5", "both name the model"),

@@ -198,7 +198,8 @@ def _add_call(model: HLSModel, values: dict[TensorRef, Value], layer: LayerSpec,
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:  # a config that Keras never wrote
         if isinstance(error, KConvertError):
             raise
-        raise ModelError(f"layer {layer.name!r} ({layer.class_name}): its config does not make sense: {error}") from error
+        what = f"layer {layer.name!r} ({layer.class_name})"
+        raise ModelError(f"{what}: its config does not make sense: {error}") from error
     if number:  # a layer called again: other inputs, same weights and settings
         for node in chain:
             node.name += f":{number}"

@@ -120,9 +120,10 @@ class Weighted(Node):
         """The accumulator holds every sum the operand types allow; so does the result."""
         self.weight_type = self.weight_type or default
         self.bias_type = self.bias_type or default
+        product = self.in_type() * self.weight_type
         if self.accum_type is None:
-            total = grow(self.in_type() * self.weight_type, self.fan_in) + self.bias_type
-            self.accum_type = self.lossless(total, "accum")
+            self.accum_type = self.lossless(grow(product, self.fan_in) + self.bias_type, "accum")
+        _ = product + self.accum_type  # what a sum is computed in before it is stored has to exist, too
         self.result_type = self.result_type or self.accum_type
 
     def constants(self) -> dict[str, Constant]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kconvert.errors import ConfigError, PrecisionError
 from kconvert.layers import ApplyAlpha, BatchNormalization, Input, Node
 from kconvert.optimizers.rewrite import whole
 
@@ -56,5 +57,11 @@ def apply_settings(model: HLSModel) -> bool:
 def infer_types(model: HLSModel) -> bool:
     """Choose every type still open, from the inputs on, so that no value is lost."""
     for node in model.nodes:
-        node.infer_types(model.config.default)
+        try:
+            node.infer_types(model.config.default)
+        except PrecisionError as error:
+            raise ConfigError(
+                f"layer {node.name!r}: its exact intermediate values are too wide ({error}); set Precision of "
+                f"{node.layer!r}, or of what it reads, to types with fewer bits"
+            ) from error
     return True

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from kconvert import progress
 from kconvert.config import ProjectSettings
 from kconvert.converters.spec import ModelSpec, TensorRef
-from kconvert.errors import ConfigError, InputError, PrecisionWarning
+from kconvert.errors import ConfigError, InputError, PrecisionError, PrecisionWarning
 from kconvert.firmware import storage_of
 from kconvert.inputs import input_arrays
 from kconvert.layers import Input, Node, Recurrent, Softmax, Value
@@ -469,7 +469,7 @@ def _roomier(node: Node, role: str, default: FixedType) -> FixedType:
             exact = open_.typed("accum")
             signed = exact.signed or kind.signed
             bits = exact.integer + (signed and not exact.signed) - kind.integer
-        except ConfigError:  # no type holds every sum
+        except (ConfigError, PrecisionError):  # no type holds every sum
             bits = MAX_WIDTH
     bits = max(min(bits, MAX_WIDTH - kind.width), 0)
     return kind.with_(width=kind.width + bits, integer=kind.integer + bits)

@@ -14,9 +14,9 @@ makes of a model differs.
 * **interval**: clock cycles until the next sample may enter. A layer takes its reuse factor times the number of
   positions its matrix is applied at, a recurrent one all cycles of its steps. Where all layers share one pipeline or
   run side by side, the slowest sets the pace.
-* **latency**: clock cycles for one sample; that of the model is along its longest path, branches run side by side. A sum of n products takes ceil(log2 n)
-  cycles of additions after the last product has started, a step of a recurrent layer two more for activation and state,
-  a table two, any other layer one.
+* **latency**: clock cycles for one sample; that of the model is along its longest path, since branches run side by
+  side. A sum of n products takes ceil(log2 n) cycles of additions after the last product has started, a step of a
+  recurrent layer two more for activation and state, a table two, any other layer one.
 """
 
 from __future__ import annotations

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import yaml
 
 import kconvert
 from kconvert.cli import COMMANDS, builtin
+from kconvert.cli.console import Command
 from tests.cli.programs import Kconvert
 from tests.light.handmade import write_h5
 from tests.light.test_light import EXPECTED, images
@@ -42,12 +45,22 @@ def program(tmp_path: Path, files: Path) -> Kconvert:
     return Kconvert(tmp_path)
 
 
+def single(command: click.Command, path: str) -> Iterator[tuple[str, Command]]:
+    """Yield a command, or those of a group, with what to type."""
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from single(inner, f"{path} {name}")
+    else:
+        assert isinstance(command, Command)
+        yield path, command
+
+
 def test_every_command_explains_itself_with_an_example(program: Kconvert) -> None:
     text = program("--help")
     for name in COMMANDS:
-        command = builtin(name)
         assert f"\n  {name} " in text
-        assert f"kconvert {name} " in command.example
+        for path, command in single(builtin(name), f"kconvert {name}"):
+            assert f"{path} " in command.example
     text = program("config", "--help")
     assert "Example:\n  kconvert config -m model.h5" in text
     assert program("--version").strip().endswith(kconvert.__version__)

@@ -54,6 +54,7 @@ def run(*arguments: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, st
         (["trace", "-c", "config.yml", "-i", "X.npy", "-o", "y.npy"], 1, "are written to an .npz file"),
         (["compare", "-c", "config.yml", "-i", "X.npy", "-o", "c.txt"], 1, "figures are written to .png"),
         (["tune", "-c", "config.yml", "-i", "X.npy", "-o", "t.yml", "--metric", "auc"], 1, "needs the truth"),
+        (["tune", "-c", "config.yml", "-i", "X.npy", "-o", "no/t.yml"], 1, "cannot write no/t.yml: No such file"),
     ],
 )
 def test_an_error_is_one_line(
@@ -90,6 +91,23 @@ def test_a_failed_command_leaves_an_older_result(program: Kconvert) -> None:
     assert "NaN or infinite" in program.fails("predict", "-c", "config.yml", "-i", "bad.npy", "-o", "y.npy")
     assert (program.folder / "y.npy").read_text() == "older"
     assert not list(program.folder.glob(".kconvert-*"))
+
+
+def test_standard_output_that_takes_nothing(program: Kconvert) -> None:
+    call = [sys.executable, "-m", "kconvert", "config", "-m", "model.h5", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            call, cwd=program.folder, env=environment(), stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"kconvert: reading or writing: No space left on device\n")
+
+
+def test_a_config_that_keras_never_wrote(program: Kconvert) -> None:
+    relu = {"name": "act", "max_value": "six", "batch_input_shape": [None, 3]}
+    model = {"class_name": "Sequential", "config": {"layers": [{"class_name": "ReLU", "config": relu}]}}
+    (program.folder / "m.json").write_text(json.dumps(model))
+    message = program.fails("config", "-m", "m.json")
+    assert message.startswith("layer 'act' (ReLU): its config does not make sense: ")
 
 
 def test_a_rejected_compiler_and_names_that_steer_the_terminal(program: Kconvert) -> None:

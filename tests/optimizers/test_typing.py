@@ -229,3 +229,16 @@ def _constant(values: Any) -> Constant:
 
 def test_constants_are_flattened_in_c_order() -> None:
     assert _constant([[1.0, 2.0], [3.0, 4.0]]).raw.tolist() == [16, 32, 48, 64]
+
+
+@pytest.mark.parametrize(
+    "precision",
+    ["ap_fixed<64,32>", {"default": "ap_fixed<64,32>", "accum": "ap_fixed<64,32>"}],
+    ids=["sum", "one product"],
+)
+def test_a_sum_that_no_integer_holds_names_the_layer(precision: Any) -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, name="fc")])
+    with pytest.raises(ConfigError, match=r"layer 'fc': its exact intermediate values are too wide"):
+        kconvert.convert_from_keras_model(model, {"Model": {"Precision": precision}})

@@ -253,3 +253,13 @@ def test_samples_are_needed() -> None:
         checks(hls_model, np.empty((0, 2)))
     with pytest.raises(InputError, match="shape"):
         checks(hls_model, np.empty((3, 5)))
+
+
+@pytest.mark.parametrize("width", [40, 62])
+def test_sums_that_no_type_holds(width: int) -> None:
+    kind = f"ap_fixed<{width},{width // 2}>"
+    roles = dict.fromkeys(("weight", "bias", "accum", "result"), kind)
+    model = dense(np.ones((16, 1)), np.zeros(1))
+    config = {"Model": {"Precision": kind}, "LayerName": {"fc": {"Precision": roles}}}
+    found = checks(kconvert.convert_from_keras_model(model, config), np.ones((4, 16)))
+    assert found.damaged == []

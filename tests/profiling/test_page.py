@@ -113,6 +113,9 @@ def test_in_a_browser(written: tuple[Path, Any]) -> None:
     path, _ = written
     shown = "return [...document.querySelectorAll('section')].filter(s => s.offsetParent).map(s => s.id)"
     cells = "return Math.max(0, ...[...document.querySelectorAll('td')].map(cell => cell.offsetWidth))"
+    fits = """return [...document.querySelector('.picture svg').querySelectorAll('g')].every(box => {
+        const room = box.querySelector('rect').getBBox().width;
+        return [...box.querySelectorAll('[text-anchor=middle]')].every(text => text.getBBox().width < room) })"""
     with browser() as page:
         page.open(path)
         assert page.run(shown) == ["overview"]
@@ -126,6 +129,7 @@ def test_in_a_browser(written: tuple[Path, Any]) -> None:
             assert width > 800
             assert height > 500
         page.click("#tab-network")
+        assert page.run(fits)
         assert not page.run("return document.querySelectorAll('.picture svg')[1].checkVisibility()")
         page.click("#network summary")
         assert page.run("return document.querySelectorAll('.picture svg')[1].checkVisibility()")
