@@ -46,10 +46,16 @@ def _alpha(q: Any) -> Array:
     return np.asarray(1.0 if q.alpha is None else q.alpha, dtype=np.float32)
 
 
-def _quotients(x: Exact, step: Array) -> Array:
-    """Return x / step, rounded half to even."""
-    units = [Fraction(2) ** -x.fraction / Fraction(float(s)) for s in step.flat]
-    return np.array([round(int(r) * units[i % len(units)]) for i, r in enumerate(x.raw.flat)]).reshape(x.raw.shape)
+def _float32_below(x: Exact) -> Array:
+    """Return the greatest float32 that does not exceed x: where x is one itself, that is x.
+
+    Three formulas of QKeras round on their way, a division by alpha or by the bound of a hard swish, and half of x
+    plus 1/2. They have no meaning but the float32 one: a step function whose steps are at float32 numbers.
+    """
+    nearest = x.floats().astype(np.float32)
+    there = Exact.of(nearest)
+    fraction = max(there.fraction, x.fraction)
+    return np.where(there.at(fraction) > x.at(fraction), np.nextafter(nearest, np.float32(-np.inf)), nearest)
 
 
 def _bits(q: Any, x: Exact) -> Step:
@@ -68,27 +74,22 @@ def _linear(q: Any, x: Exact) -> Step:
     negative = bool(q.keep_negative)
     bits = _power(q, "bits") - negative
     step = _alpha(q) * np.float32(2.0 ** (_power(q) - bits))
-    quotients = _quotients(x, step)
-    lowest, highest = negative * (-(1 << bits) + bool(q.symmetric)), (1 << bits) - 1
-    floats = x.floats().astype(np.float32)
-    same = np.array_equal(np.rint(np.clip(floats / step, lowest, highest)), np.clip(quotients, lowest, highest))
-    value = Exact(np.clip(quotients, lowest, highest), 0) * Exact.of(step)
-    return Step(value, same and _through(floats, value))
+    floats = _float32_below(x)
+    codes = np.rint(np.clip(floats / step, negative * (-(2.0**bits) + bool(q.symmetric)), 2.0**bits - 1))
+    if np.frexp(step)[0] == 0.5:  # nothing rounds
+        codes = Exact(x.raw, x.fraction - 1 + int(np.frexp(step)[1])).rounded(0)
+        codes = np.clip(codes, negative * (-(1 << bits) + bool(q.symmetric)), (1 << bits) - 1)
+    value = Exact.of(codes) * Exact.of(step)
+    return Step(value, x.is_float32() and _through(floats, value))
 
 
 def _hard_swish(q: Any, x: Exact) -> Step:
     """quantized_bits of ``x * clip(x + shift, 0, bound) / bound``."""
-    shift, bound = int(q.relu_shift), int(q.relu_upper_bound)
-    shifted = x + Exact(np.array(shift), 0)
-    fraction = max(shifted.fraction, 0)
-    product = x * Exact(np.clip(shifted.at(fraction), 0, bound << fraction), fraction)
-    bits = _power(q, "bits") - 1
-    step = np.array(bound * 2.0 ** (_power(q) - bits))
-    codes = np.clip(_quotients(product, step), -(1 << bits) + bool(q.symmetric), (1 << bits) - 1)
-    floats = x.floats().astype(np.float32)
-    swished = floats * np.clip(floats + np.float32(shift), np.float32(0), np.float32(bound)) / np.float32(bound)
-    value = Exact(codes, bits - _power(q)) * Exact.of(_alpha(q))
-    return Step(value, np.array_equal(swished, product.floats() / bound) and _through(swished, value))
+    shift, bound = np.float32(q.relu_shift), np.float32(q.relu_upper_bound)
+    floats = _float32_below(x)
+    swished = floats * np.clip(floats + shift, np.float32(0), bound) / bound
+    value = _bits(q, Exact.of(swished)).value
+    return Step(value, x.is_float32() and _through(swished, value))
 
 
 def _relu(q: Any, x: Exact) -> Step:
@@ -97,12 +98,11 @@ def _relu(q: Any, x: Exact) -> Step:
     fraction = bits - integer
     floats = x.floats().astype(np.float32)
     straight = np.where(floats > 0, floats, floats * np.float32(slope))
-    exact = True
     if q.use_sigmoid:
         assert not slope
-        line = _half_line(x, integer)
-        exact = np.array_equal(np.float32(0.5) * floats / np.float32(2.0**integer) + np.float32(0.5), line.floats())
-        codes = 2 * np.clip(line.rounded(bits), 0, 1 << bits) - (1 << bits)
+        half = np.float32(0.5)
+        line = np.clip(half * (_float32_below(x) / np.float32(2.0**integer)) + half, 0, 1)
+        codes = 2 * np.rint(line * 2.0**bits).astype(np.int64) - (1 << bits)
     else:
         codes = x.rounded(fraction)
     result = Exact(np.clip(codes, 0, (1 << bits) - 1), fraction)
@@ -119,12 +119,12 @@ def _relu(q: Any, x: Exact) -> Step:
         finest = max(result.fraction, bound.fraction)
         result = Exact(np.minimum(result.at(finest), bound.at(finest)), finest)
         straight = np.where(floats <= bound.floats(), straight, bound.floats().astype(np.float32))
-    return Step(result, exact and _through(straight, result))
+    return Step(result, x.is_float32() and _through(straight, result))
 
 
-def _half_line(x: Exact, integer: int = 0) -> Exact:
-    """Return ``x / 2**integer / 2 + 1/2``."""
-    return Exact(x.raw, x.fraction + integer + 1) + Exact(np.array(1), 1)
+def _half_line(x: Exact) -> Exact:
+    """Return ``x / 2 + 1/2``."""
+    return Exact(x.raw, x.fraction + 1) + Exact(np.array(1), 1)
 
 
 def _tanh(q: Any, x: Exact) -> Step:
@@ -177,7 +177,7 @@ def _signs(q: Any, x: Exact) -> Step:
 def _ternary(q: Any, x: Exact) -> Step:
     threshold = Exact.of(np.float32(q.default_threshold if q.threshold is None else q.threshold))
     fraction = max(x.fraction, threshold.fraction)
-    reached = np.abs(x.at(fraction)) >= int(threshold.at(fraction))
+    reached = np.abs(x.at(fraction)) >= threshold.at(fraction)
     scale = Exact.of(_alpha(q))
     value = Exact(np.where(reached, np.sign(x.raw).astype(np.int64), 0), 0) * scale
     return Step(value, _through(_straight_of(q, x), value))

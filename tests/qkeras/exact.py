@@ -21,6 +21,10 @@ class Exact:
     raw: Array
     fraction: int
 
+    def __post_init__(self) -> None:
+        # arithmetic of arrays without an axis gives bare numbers
+        object.__setattr__(self, "raw", np.atleast_1d(self.raw))
+
     @classmethod
     def of(cls, values: Any) -> Exact:
         """Take floats as the exact numbers they are."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 WEIGHTS_PER_ARCHITECTURE = 8
+SHUFFLES = 4
 INPUT_TYPES = (
     "ap_fixed<6,3,AP_RND,AP_SAT>",
     "ap_fixed<8,3>",
@@ -48,8 +49,12 @@ def build(architecture: int, keras: Any = None) -> Any:
 
 
 def randomise(model: Any, seed: int) -> None:
-    """Give all layers weights, partly on a grid and partly beyond what their quantizers hold."""
-    random = np.random.default_rng(seed)
+    """Give all layers weights, partly on a grid and partly beyond what their quantizers hold.
+
+    Of SHUFFLES seeds that follow each other, all but the first shuffle the inputs of the first one's weights: the
+    network is another, and what is derived of all weights of a channel, scales and so types, is mostly the same.
+    """
+    random, shuffle = np.random.default_rng(seed - seed % SHUFFLES), np.random.default_rng(seed)
     adaptive = False
     for layer in model.layers:
         if type(layer).__name__ == "QAdaptiveActivation":
@@ -62,9 +67,13 @@ def randomise(model: Any, seed: int) -> None:
             continue
         rough = bool(random.integers(2))
         arrays = [_array(random, _name(w), w.shape, rough, getattr(layer, "epsilon", None)) for w in layer.weights]
-        layer.set_weights(arrays)
+        layer.set_weights([_shuffled(array, shuffle) for array in arrays] if seed % SHUFFLES else arrays)
     if adaptive:  # counts its bits at the end of a call, for the next one
         model(np.zeros((1, *model.input_shape[1:]), dtype=np.float32), training=False)
+
+
+def _shuffled(array: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return array if array.ndim < 2 else random.permutation(array.reshape(-1, array.shape[-1])).reshape(array.shape)
 
 
 def _name(weight: Any) -> str:

@@ -19,7 +19,7 @@ import kconvert
 from kconvert.csim.compiler import find_compiler
 from tests import models
 from tests.layers.test_binary import binary_network
-from tests.qkeras.nets import Choice, build
+from tests.qkeras import nets
 
 WHEEL = "hls4ml==1.3.0"
 SAMPLES = 60
@@ -212,10 +212,16 @@ def quantised_recurrent() -> Any:
     return models.randomise(keras.Model(x, outputs, name="quantised_recurrent"))
 
 
-def quantised(kind: str, bits: int, alpha: Any) -> Callable[[], Any]:
-    """A QKeras network, with thresholds and scales behind its sums."""
-    choice = Choice(seed=bits, bits=bits, integer=1, alpha=alpha, kind=kind, layers=4)
-    return lambda: build(choice)
+def quantised(architecture: int) -> Callable[[], Any]:
+    """One of the random QKeras networks, with thresholds and scales behind its sums."""
+
+    def make() -> Any:
+        pytest.importorskip("qkeras")
+        model = nets.build(architecture)
+        nets.randomise(model, architecture)
+        return model
+
+    return make
 
 
 CASES: dict[str, tuple[Callable[[], Any], dict[str, Any] | Callable[[Any], dict[str, Any]]]] = {
@@ -249,9 +255,7 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any] | Callable[[Any], dict[
     "recurrent by default": (recurrent, lossless("ap_fixed<16,6>")),
     "narrow and wrapping, recurrent": (recurrent, everywhere("ap_fixed<8,3>")),
     "Resource, recurrent": (recurrent, {"LayerName": {"lstm": {"Strategy": "Resource", "ReuseFactor": 4}}}),
-    "quantised, dense": (quantised("dense", 5, "auto"), {}),
-    "quantised, image": (quantised("conv2d", 6, "auto_po2"), {}),
-    "quantised, depthwise": (quantised("depthwise", 7, 1), {}),
+    **{f"quantised, network {number}": (quantised(number), {}) for number in (1, 4, 7, 12, 19, 26)},
     "binary": (binary_network, {}),
     "binary, saturating": (binary_network, {"Model": {"Precision": {"accum": "ap_fixed<8,5,AP_RND,AP_SAT>"}}}),
     "binary, Resource": (
