@@ -8,7 +8,7 @@ LEGACY := .venv-legacy
 PIP := -m pip --disable-pip-version-check --no-input install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest test-light test-vendor-headers test-exactness test-legacy bench docs clean
+.PHONY: help demo test lint types pytest test-light test-vendor-headers test-exactness test-legacy bench lutnet-synth docs clean
 
 help:
 	@echo "make demo                 convert, compile and check a small network"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-exactness       2,000 random quantised networks against QKeras, bit for bit"
 	@echo "make test-legacy          the tests with QKeras 0.9 on Keras 2, in $(LEGACY)"
 	@echo "make bench                the benchmarks"
+	@echo "make lutnet-synth         LUTs of a small look-up table network after synthesis with Yosys"
 	@echo "make docs                 docs/cli.md from the commands"
 	@echo "make clean                remove what the above wrote, except the environments"
 	@echo "PYTHON=python3.12 make demo picks the Python that $(VENV) is made with (3.11 or newer)."
@@ -48,6 +49,10 @@ test-exactness: $(VENV)/.installed
 
 test-legacy: $(LEGACY)/.installed
 	TF_USE_LEGACY_KERAS=1 $(LEGACY)/bin/python -m pytest tests/legacy
+
+lutnet-synth: $(VENV)/.installed
+	@if command -v yosys > /dev/null; then $(VENV)/bin/python -m kconvert_contrib.lutnet.synthesis $(ARGS); \
+	else echo "skipped: yosys is not installed (Debian, Ubuntu: apt-get install yosys)"; fi
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m kconvert.cli.docs > docs/cli.md.new

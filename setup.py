@@ -20,6 +20,15 @@ REQUIRES = [
     "pyyaml>=6.0,<7",
     "matplotlib>=3.7,<4",
     "scikit-learn>=1.3,<2",
+    "click>=8.1,<9",
+    "rich>=13,<16",
+    # Reading tflite files (the schema), and running them to compare: tf.lite.Interpreter is deprecated, LiteRT is its
+    # successor. flatbuffers counts its releases by date; its lower bound is TensorFlow's.
+    "tflite>=2.18,<3",
+    "flatbuffers>=24.3.25,<26",
+    "ai-edge-litert>=2.0,<3",
+    # Images to calibrate with.
+    "pillow>=10,<14",
 ]
 
 DEV = [
@@ -50,8 +59,20 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.11",
-    packages=find_packages(include=["kconvert", "kconvert.*"]),
-    package_data={"kconvert": ["py.typed", "templates/**/*", "csim/include/*"]},
+    packages=[
+        *find_packages(include=["kconvert", "kconvert.*"]),
+        "kconvert_contrib",
+        *(f"kconvert_contrib.{package}" for package in find_packages("contrib")),
+    ],
+    package_dir={"kconvert_contrib": "contrib"},
+    package_data={
+        "kconvert": ["py.typed", "templates/**/*", "csim/include/*", "kpu/native/*"],
+        "kconvert_contrib.lutnet": ["templates/**/*", "native/*"],
+    },
+    entry_points={
+        "console_scripts": ["kconvert=kconvert.cli:main"],
+        "kconvert.plugins": ["lutnet=kconvert_contrib.lutnet.conversion"],
+    },
     zip_safe=False,
     install_requires=REQUIRES,
     extras_require={"dev": DEV},

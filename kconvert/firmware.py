@@ -150,7 +150,9 @@ class Firmware:
 
     def _typedefs(self) -> Iterator[tuple[str, str]]:
         for node in [n for n in self.nodes if isinstance(n, Input)] + self.computed:
-            found = {role: _spelled(getattr(node, attribute)) for role, attribute in node.roles.items()}
+            found = {role: str(getattr(node, attribute)) for role, attribute in node.roles.items()}
+            if node.chooses and node.result_type == FixedType(1, 1, signed=False):
+                found["result"] = "ap_uint<1>"
             found |= {role: constant.stored_type for role, constant in node.constants().items()}
             yield from ((f"{node.cpp}_{role}_t", kind) for role, kind in found.items())
 
@@ -239,10 +241,6 @@ def _weight_header(named: NamedConstant, with_values: bool) -> str:
         size=constant.values.size,
         values=_initialisers(named) if with_values and constant.template is None else None,
     )
-
-
-def _spelled(kind: FixedType | None) -> str:
-    return "ap_uint<1>" if kind == FixedType(1, 1, signed=False) else str(kind)
 
 
 def _meaning(constant: Constant) -> str:

@@ -132,6 +132,8 @@ class Node:
     """True if its result is where a tensor gets its working width, unless it leaves the model."""
     keeps_values: ClassVar[bool] = False
     """True if its results are (a subset of) its inputs' values, so that it needs no type of its own."""
+    chooses: ClassVar[bool] = False
+    """True if it picks its results from constants and rounds nothing: one that is a bit is an ``ap_uint<1>``."""
 
     def __post_init__(self) -> None:
         self.layer = self.layer or self.name

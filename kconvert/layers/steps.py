@@ -35,6 +35,7 @@ class Thresholds(Node):
     template = "thresholds"
     kernel = "nnet_steps.h"
     absorbs = True
+    chooses = True
 
     def _result_may_stay_wide(self) -> bool:
         return True  # it is not wide: few bits hold all levels
