@@ -255,9 +255,10 @@ def _agreed(found: Sequence[Check]) -> list[Check]:
     wanted: dict[tuple[str, ...], list[FixedType]] = {}
     for check in found:
         wanted.setdefault(check.path, []).append(check.change or check.type)
+    demanded = {check.path for check in found if check.demanded}  # by a quantizer, of one of the nodes of a layer
     agreed = []
     for check in found:
-        change = _holding(wanted[check.path]) if check.path and not check.demanded else None
+        change = _holding(wanted[check.path]) if check.path and check.path not in demanded else None
         agreed.append(dataclasses.replace(check, change=None if change == check.type else change))
     return agreed
 

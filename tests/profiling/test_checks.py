@@ -263,3 +263,19 @@ def test_sums_that_no_type_holds(width: int) -> None:
     config = {"Model": {"Precision": kind}, "LayerName": {"fc": {"Precision": roles}}}
     found = checks(kconvert.convert_from_keras_model(model, config), np.ones((4, 16)))
     assert found.damaged == []
+
+
+def test_a_bias_that_a_quantizer_demands_gets_no_change_beside_its_alpha() -> None:
+    """The sum before the alpha keeps a bias of zeros under the same setting."""
+    qkeras = pytest.importorskip("qkeras")
+    import keras
+
+    layer = qkeras.QDense(
+        3, kernel_quantizer="quantized_bits(4,0,alpha='auto')", bias_quantizer="quantized_bits(6,0,alpha=1)", name="fc"
+    )
+    model = randomise(keras.Sequential([keras.Input((4,), name="x"), layer]))
+    hls_model = kconvert.convert_from_keras_model(model)
+    found = hls_model.check(np.random.default_rng(0).normal(size=(50, 4)))
+    biases = [check for check in found if check.role == "bias"]
+    assert len(biases) == 2
+    assert all(check.change is None for check in biases)
