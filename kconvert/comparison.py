@@ -305,10 +305,6 @@ def _run_kmodel(kmodel: Any, arrays: Sequence[Array], mean: float, std: float) -
                     f"to 255: give the input_mean and input_std that it was compiled with"
                 )
             array = pixels.astype(np.uint8)
-        if array.ndim == 3:  # sequences: the device has four dimensions, the missing ones in front
-            array = array[:, None]
-            fed.append(array)
-            continue
         fed.append(np.moveaxis(array, -1, 1) if array.ndim == 4 else array)
     outputs = made.infer(fed if len(fed) > 1 else fed[0])
     return [np.moveaxis(o, 1, -1) if o.ndim == 4 else o for o in outputs]

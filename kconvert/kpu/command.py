@@ -23,9 +23,12 @@ class _Group(click.Group):
             formatter.write(f"  {self.example}\n")
 
 
-@click.group(name="kpu", cls=_Group)
-def kpu() -> None:
+@click.group(name="kpu", cls=_Group, invoke_without_command=True)
+@click.pass_context
+def kpu(context: click.Context) -> None:
     """Compile, run and check networks for the Kendryte K210."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 _FORMAT = click.option(
@@ -123,6 +126,8 @@ def compile_(
 
     if target_file.is_dir():
         raise WriteError(f"{str(target_file)!r} is a folder; name a file for the kmodel")
+    if target_file.exists() and source.exists() and target_file.samefile(source):
+        raise WriteError(f"{str(target_file)!r} is the model itself; name another file for the kmodel")
     lines: list[str] = []
     model = compile_model(
         source,

@@ -137,8 +137,9 @@ class KModel:
         """Run the model as the device does, bit for bit, and return a list of its outputs.
 
         Args:
-            X: samples [n, channels, height, width], or [n, elements] for an input without height and width; a list of
-                arrays if there are several inputs. Integers from 0 to 255 for an input of uint8, else real numbers.
+            X: samples [n, channels, height, width], or [n, elements] for an input without height and width, or [n, ...]
+                without dimensions of size 1 in front; a list of arrays if there are several inputs. Integers from 0
+                to 255 for an input of uint8, else real numbers.
             layout: "nhwc" for samples and outputs [n, height, width, channels].
             threads: how many samples are computed at the same time; all processors by default.
 

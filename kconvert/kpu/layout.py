@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,10 @@ def _samples(index: int, port: Input, given: Any, layout: Layout) -> Array:
     shape = _sample_shape(port.shape)
     if layout == "nhwc" and len(shape) >= 3:
         shape = (*shape[:-3], *shape[-2:], shape[-3])
-    flat = _is_vector(port.shape) and array.shape[1:] == (math.prod(port.shape),)
+    # A vector, or samples of fewer dimensions: those in front that the file adds are 1, and no layout concerns them.
+    short = tuple(itertools.dropwhile(lambda s: s == 1, port.shape))
+    plain = (math.prod(port.shape),) if _is_vector(port.shape) else short
+    flat = 0 < array.ndim < 4 and array.shape[1:] == plain
     if array.ndim == 0 or not (flat or array.shape[1:] == shape):
         expected = ", ".join(map(str, ("n", *shape)))
         raise InputError(f"input {index}: expected shape ({expected}) for layout {layout!r}, got {array.shape}")

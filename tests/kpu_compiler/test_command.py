@@ -120,6 +120,14 @@ def test_what_cannot_be_written_or_read(folder: Path, capsys: pytest.CaptureFixt
     assert "not a kmodel" in call(capsys, "infer", source, folder / "out", "--dataset", folder / "images")[2]
 
 
+def test_the_model_is_not_overwritten(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = folder / "net.tflite"
+    code, _, err = call(capsys, "compile", source, folder / "images" / ".." / "net.tflite", "--inference-type", "float")
+    assert code == 1
+    assert "is the model itself" in err
+    assert source.read_bytes() == tflite("unet")
+
+
 def test_a_failed_compilation_leaves_the_old_file(folder: Path) -> None:
     target = folder / "net.kmodel"
     target.write_bytes(b"old")
@@ -157,6 +165,13 @@ def test_images_and_raw_files_are_the_same_samples(tmp_path: Path) -> None:
     for given in (pixels[None], pixels[None] / np.float32(255)):
         (found,) = read_dataset(given, [(1, *shape)], "image", "nhwc", 0.5, 0.25)
         np.testing.assert_allclose(found[0, 0], expected, atol=1e-6)
+
+
+def test_images_of_16_bits_lose_their_lower_half(tmp_path: Path) -> None:
+    pil = pytest.importorskip("PIL.Image")
+    levels = np.arange(20, dtype=np.uint16).reshape(4, 5)
+    pil.fromarray(levels * 257).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_bytes(tmp_path / "a.png", "image", (1, 4, 5))[0], levels)
 
 
 @pytest.mark.parametrize(
@@ -240,8 +255,32 @@ def test_the_manual_has_the_table_of_the_rules() -> None:
 
 
 def test_the_package_is_light() -> None:
-    code = "import sys, kconvert.kpu; sys.exit(any(m in sys.modules for m in ('tensorflow', 'tflite', 'PIL', 'keras')))"
+    heavy = "('tensorflow', 'tflite', 'PIL', 'keras')"
+    code = f"import sys; from kconvert.kpu import *; sys.exit(any(m in sys.modules for m in {heavy}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_help_imports_neither_simulator_nor_compiler() -> None:
+    code = (
+        "import sys; from kconvert.cli import run; run(['--help']); run(['kpu', 'compile', '--help']); "
+        "sys.exit(any(m in sys.modules for m in ('kconvert.kpu.compiler', 'kconvert.kpu.kmodel')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True).returncode == 0
+
+
+def test_the_package_has_its_names() -> None:
+    code = "import kconvert; kconvert.kpu.nodes.Pad, kconvert.kpu.k210.Pool, kconvert.kpu.wire.Memory"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert set(kpu.__all__) <= set(dir(kpu))
+    assert all(getattr(kpu, name) is not None for name in kpu.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = kpu.nothing
+
+
+def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call(capsys)
+    assert (code, err) == (0, "")
+    assert all(f"\n  {name} " in out for name in ("check", "compile", "infer"))
 
 
 def test_a_keras_file_is_a_model_too(tmp_path: Path) -> None:

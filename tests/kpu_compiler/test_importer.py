@@ -54,6 +54,7 @@ def test_what_does_not_fit_is_refused_with_advice() -> None:
     ("function", "message"),
     [
         (lambda x: tf.cumsum(x, 1), "CUMSUM"),
+        (tf.nn.selu, "nearest supported form: MAXIMUM and MINIMUM; for the activation SELU its neighbour ELU"),
         (lambda x: tf.argmax(x, -1), "ARG_MAX that makes .*; nearest supported form: end the model before it"),
         (lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT"), "MIRROR_PAD.*nearest supported form: pad"),
         (lambda x: tf.reshape(x, (1, 4, 4, 4, 4, 3)), "6 dimensions; the kmodel format has 4"),
@@ -123,6 +124,14 @@ def test_scales_of_each_channel_are_used() -> None:
     )
     spread = np.abs(weights).max(axis=(1, 2, 3))
     assert spread[-1] / spread[0] > 500
+    import tflite as schema
+
+    part = schema.Model.GetRootAs(source, 0).Subgraphs(0)
+    quants = [part.Tensors(i).Quantization() for i in range(part.TensorsLength())]
+    stored = next(q.ScaleAsNumpy().tobytes() for q in quants if q is not None and q.ScaleLength() == 16)
+    assert source.count(stored) == 1
+    with pytest.raises(TFLiteError, match="holds numbers that are not finite"):
+        read_tflite(source.replace(stored, np.full(16, 3e38, "<f4").tobytes()))
 
 
 def test_a_repeated_map_is_one_resize() -> None:
@@ -150,6 +159,14 @@ def test_matrices_of_a_resize_keep_a_constant() -> None:
 def test_what_is_no_tflite(data: bytes) -> None:
     with pytest.raises(TFLiteError):
         read_tflite(data)
+
+
+def test_open_sizes_are_refused_and_an_open_batch_is_not() -> None:
+    import keras
+
+    assert len(kpu.check(chain((8, 8, 3), keras.layers.Conv2D(4, 3)))) == 1
+    with pytest.raises(TFLiteError, match="a kmodel has fixed sizes"):
+        kpu.check(chain((None, None, 3), keras.layers.Conv2D(4, 3)))
 
 
 def test_a_file_that_is_not_there(tmp_path) -> None:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from kconvert import kpu
+from kconvert.comparison import run_tflite
+from kconvert.errors import InputError
 from kconvert.kpu import nodes as n
 from kconvert.kpu.wire import Memory
-from tests.kpu_compiler.networks import NETWORKS, error, images, shape_of, tflite
+from tests.kpu_compiler.networks import NETWORKS, chain, converted, error, images, shape_of, tflite
 
 pytest.importorskip("tensorflow")
 pytest.importorskip("ai_edge_litert")
@@ -64,6 +66,44 @@ def test_a_transposed_convolution_that_is_the_answer_stays_in_float() -> None:
     model = kpu.compile(source, pixels, layout="nhwc")
     assert [type(node).__name__ for node in model.nodes][-2:] == ["Conv2DTranspose", "Binary"]
     assert error(model, source, pixels)[0] < 0.001
+
+
+@pytest.mark.parametrize("name", ["transposed", "transposed_valid", "many_weight_loads", "unet"])
+def test_a_file_tells_the_shapes_of_its_outputs(name: str) -> None:
+    pixels = images(shape_of(name), 4)
+    made = kpu.compile(tflite(name), pixels, layout="nhwc", memory=1 << 24)
+    (found,) = kpu.KModel.load(made.to_bytes()).infer(pixels, layout="nhwc")
+    (wanted,) = run_tflite(tflite(name), [pixels / np.float32(255)])
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).mean() < 0.006 * np.ptp(wanted)
+
+
+def test_sequences_have_three_dimensions() -> None:
+    from keras import layers as L
+
+    source = converted(chain((24, 3), L.Conv1D(4, 3, activation="relu"), L.Flatten(), L.Dense(3)))
+    pixels = images((24, 3), 4)
+    made = kpu.compile(source, pixels)
+    (wanted,) = run_tflite(source, [pixels / np.float32(255)])
+    for layout in ("nchw", "nhwc"):
+        (found,) = made.infer(pixels, layout=layout)
+        assert np.abs(found - wanted).mean() < 0.006 * np.ptp(wanted)
+
+
+def test_a_model_for_batches_takes_whole_batches() -> None:
+    import keras
+    from keras import layers as L
+
+    first = keras.Input((8, 8, 3), batch_size=2)
+    source = converted(keras.Model(first, L.Conv2D(4, 3, padding="same")(first)))
+    pixels = images((8, 8, 3), 6)
+    made = kpu.compile(source, pixels, layout="nhwc")
+    pairs = pixels.reshape(3, 2, 8, 8, 3)
+    (found,) = made.infer(pairs, layout="nhwc")
+    (wanted,) = run_tflite(source, [pairs / np.float32(255)])
+    assert np.abs(found.reshape(wanted.shape) - wanted).mean() < 0.006 * np.ptp(wanted)
+    with pytest.raises(InputError, match="no whole batches of 2"):
+        kpu.compile(source, pixels[:5], layout="nhwc")
 
 
 def test_a_skip_connection_stays_in_bytes() -> None:

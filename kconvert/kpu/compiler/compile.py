@@ -19,12 +19,13 @@ from kconvert.kpu.compiler.dataset import Format, Layout, read_dataset
 from kconvert.kpu.compiler.emit import emit
 from kconvert.kpu.compiler.graph import Conv2D, Graph, KpuConv, MatMul, Tensor, rewrite
 from kconvert.kpu.compiler.importer import read_tflite
-from kconvert.kpu.compiler.lowering import LOWER, share_equal
+from kconvert.kpu.compiler.lowering import LOWER, share_equal, show_shapes
 from kconvert.kpu.compiler.numbers import Range
 from kconvert.kpu.compiler.quantise import Quantiser
 from kconvert.kpu.compiler.rewrites import SIMPLIFY, Thresholds, kpu_rules
 from kconvert.kpu.k210 import GENERAL_RAM
 from kconvert.kpu.kmodel import KModel
+from kconvert.kpu.layout import output_shapes
 from kconvert.packages import import_package
 from kconvert.progress import working
 
@@ -108,7 +109,8 @@ def compile_model(
         progress: is called with a line about each step.
         target: "k210", or "cpu" for nothing on the KPU.
         inference_type: "uint8", or "float" for a float model that runs on the CPU.
-        input_type: "uint8" for pixels 0 to 255, "float" for real numbers; "default" is the inference type.
+        input_type: of the first input, "uint8" for pixels 0 to 255, "float" for real numbers; "default" is the
+            inference type. Further inputs are real numbers.
         input_mean: samples are (x - mean) / std; giving either fixes the range of an input of uint8 to that of pixels.
         input_std: see `input_mean`.
         dataset_format: of the files, "image" or "raw".
@@ -207,6 +209,8 @@ class _Compilation:
         self.say("6. Plan memory, generate code...")
         self._check_outputs(graph)
         model = emit(graph, options.memory, options.max_allocator_solve_secs)
+        if show_shapes(graph, output_shapes(model)):
+            model = emit(graph, options.memory, options.max_allocator_solve_secs)
         self.say(f"Working memory usage: {model.main_memory} B")
         return model
 

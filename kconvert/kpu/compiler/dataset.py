@@ -96,7 +96,7 @@ def _pixels(path: Path, shape: tuple[int, ...]) -> Array:
             with pil.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise InputError(f"{str(path)!r} has more than {MAX_PIXELS} pixels")
-                plain = image.convert("RGB" if channels == 3 else "L")
+                plain = _eight_bits(image, pil).convert("RGB" if channels == 3 else "L")
                 scaled = plain.resize((width, height), pil.Resampling.BILINEAR)
         pixels = np.asarray(scaled, np.uint8).reshape(height, width, channels)
     except (OSError, ValueError, SyntaxError, EOFError, pil.DecompressionBombError) as error:
@@ -104,15 +104,22 @@ def _pixels(path: Path, shape: tuple[int, ...]) -> Array:
     return pixels.transpose(2, 0, 1)
 
 
+def _eight_bits(image: Any, pil: Any) -> Any:
+    """Return an image of 16 bits with their upper half, where Pillow would saturate; others as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    return pil.fromarray(np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8))
+
+
 def read_dataset(
     dataset: Any, shapes: Sequence[tuple[int, ...]], form: Format, layout: Layout, mean: float, std: float
 ) -> list[Array]:
-    """Return samples of float32 for every input, [samples, 1, ...] in the graph's layout.
+    """Return samples of float32 for every input, [samples / batch, batch, ...] in the graph's layout.
 
     Args:
         dataset: a path; or an array [samples, ...] for one input, a list of them for several. An array of uint8
             holds pixels and is divided by 255.
-        shapes: of the inputs, with the batch of 1 in front.
+        shapes: of the inputs, with the batch in front, which is 1 but for models made for another.
         form: of the files, if it is a path.
         layout: of arrays with four dimensions.
         mean: is subtracted from everything.
@@ -140,7 +147,10 @@ def read_dataset(
         raise InputError("the dataset has no samples, or not equally many for all inputs")
     if any(not np.isfinite(f).all() for f in found):
         raise InputError("the dataset holds numbers that are not finite")
-    return [f.reshape(len(f), *s) for f, s in zip(found, shapes, strict=True)]
+    for f, s in zip(found, shapes, strict=True):
+        if f.size % np.prod(s, dtype=np.int64):
+            raise InputError(f"{len(f)} samples make no whole batches of {s[0]}, for which the model was made")
+    return [f.reshape(-1, *s) for f, s in zip(found, shapes, strict=True)]
 
 
 def _from_array(given: Any, shape: tuple[int, ...], layout: Layout, mean: float, std: float) -> Array:

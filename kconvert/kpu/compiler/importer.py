@@ -280,6 +280,11 @@ class Importer:
 
     def _input(self, number: int) -> Tensor:
         info = self.info(number)
+        if -1 in info.signature[1:]:
+            raise TFLiteError(
+                f"input {info.name!r} has the shape {info.signature}, where -1 is open; a kmodel has fixed sizes, as "
+                f"of keras.Input((height, width, channels))"
+            )
         self._computed(info, info.shape)
         made = Tensor(info.name, info.nchw)
         self.values[number] = made
@@ -310,10 +315,8 @@ class Importer:
         if raw.size != math.prod(info.shape) * kind.itemsize:
             raise TFLiteError(f"tensor {info.name!r} of shape {info.shape} has {raw.size} bytes of data")
         value = np.frombuffer(raw.tobytes(), kind).reshape(info.shape)
-        if info.scale.size:
-            return _dequantised(value, info)
-        if info.type in self.floats:
-            value = value.astype(np.float32)
+        if info.scale.size or info.type in self.floats:
+            value = _dequantised(value, info) if info.scale.size else value.astype(np.float32)
             if not np.isfinite(value).all():
                 raise TFLiteError(f"tensor {info.name!r} holds numbers that are not finite")
             return value
@@ -406,7 +409,8 @@ def _dequantised(value: Array, info: Info) -> Array:
         shape[info.axis] = len(scale)
         scale = scale.reshape(shape)
         zero = zero.reshape(shape) if len(zero) > 1 else zero
-    return np.asarray((value.astype(np.float32) - zero) * scale, np.float32)
+    with np.errstate(over="ignore"):  # whoever stores it looks for infinity
+        return np.asarray((value.astype(np.float32) - zero) * scale, np.float32)
 
 
 def transposed(x: Tensor, perm: Shape) -> Tensor:
@@ -441,6 +445,10 @@ _NEAREST = {
     "NON_MAX_SUPPRESSION_V4": "end the model before it and do it in the application",
     "TFLite_Detection_PostProcess": "end the model before it and do it in the application",
     "POW": "SQUARE or MUL",
+    **dict.fromkeys(
+        ("GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "EQUAL", "NOT_EQUAL", "SELECT", "SELECT_V2", "WHERE"),
+        "MAXIMUM and MINIMUM; for the activation SELU its neighbour ELU",
+    ),
     "BROADCAST_TO": "binary operations, which repeat dimensions of size 1 themselves",
     "LOCAL_RESPONSE_NORMALIZATION": "batch normalisation",
 }

@@ -160,6 +160,37 @@ def share_equal(graph: Graph) -> None:
             found[key] = op.output
 
 
+def show_shapes(graph: Graph, told: list[tuple[int, ...]]) -> bool:
+    """Let outputs that a view shapes be moved once more, by nothing: a kmodel has shapes only in what its nodes do.
+
+    Args:
+        graph: after lowering.
+        told: what a reader of the kmodel takes the shapes of the outputs to be.
+
+    Returns:
+        Whether there were any; a vector needs no shape.
+    """
+    shapes = [(1,) * (4 - len(t.shape)) + t.shape for t in graph.outputs]
+    hidden = [t for t, shape, found in zip(graph.outputs, shapes, told, strict=True) if _hides(shape, found)]
+    for tensor in {id(t): t for t in hidden}.values():
+        last = tensor.producer
+        if isinstance(last, Dequantize):  # bytes are a quarter
+            shown = dataclasses.replace(last, x=_unmoved(last.x)).named(tensor.name)
+        else:
+            shown = _unmoved(tensor)
+        graph.replace(tensor, shown)
+    return bool(hidden)
+
+
+def _unmoved(x: Tensor) -> Tensor:
+    """Return a copy, whose record has the shape."""
+    return Pad(x, (Padding(0, 0),) * len(x.shape)).named(x.name)
+
+
+def _hides(shape: tuple[int, ...], told: tuple[int, ...]) -> bool:
+    return sum(s > 1 for s in shape) > 1 and (1,) * (4 - len(told)) + told != shape
+
+
 def insert_uploads(graph: Graph) -> None:
     """Bring into KPU memory what a layer reads and no layer has made, once."""
     uploads: dict[int, Tensor] = {}
