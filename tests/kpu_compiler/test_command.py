@@ -163,7 +163,7 @@ def test_images_and_raw_files_are_the_same_samples(tmp_path: Path) -> None:
     for name, form in (("a.png", "image"), ("b.bin", "raw")):
         np.testing.assert_array_equal(read_bytes(tmp_path / name, form, shape), np.moveaxis(pixels, -1, 0))
     for given in (pixels[None], pixels[None] / np.float32(255)):
-        (found,) = read_dataset(given, [(1, *shape)], "image", "nhwc", 0.5, 0.25)
+        (found,) = read_dataset(given, [(1, *shape)], "image", ["nhwc"], 0.5, 0.25)
         np.testing.assert_allclose(found[0, 0], expected, atol=1e-6)
 
 
@@ -177,7 +177,7 @@ def test_images_of_16_bits_lose_their_lower_half(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (np.zeros((2, 6, 5, 3)), 'give layout="nhwc"'),
+        (np.zeros((2, 6, 5, 3)), r"samples of shape \(6, 5, 3\) do not fit the input \(3, 6, 5\) as nchw"),
         (np.zeros((2, 3, 7, 5)), "do not fit the input"),
         (np.zeros((0, 3, 6, 5)), "no samples"),
         (np.full((1, 3, 6, 5), np.nan), "not finite"),
@@ -187,7 +187,7 @@ def test_images_of_16_bits_lose_their_lower_half(tmp_path: Path) -> None:
 )
 def test_samples_that_do_not_fit(dataset: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        read_dataset(dataset, [(1, 3, 6, 5)], "image", "nchw", 0.0, 1.0)
+        read_dataset(dataset, [(1, 3, 6, 5)], "image", ["nchw"], 0.0, 1.0)
 
 
 def test_broken_images_are_refused(tmp_path: Path) -> None:
@@ -294,3 +294,17 @@ def test_a_keras_file_is_a_model_too(tmp_path: Path) -> None:
     (tmp_path / "broken.keras").write_bytes(b"no archive")
     with pytest.raises(ModelError, match="Keras cannot load"):
         kpu.check(tmp_path / "broken.keras")
+
+
+def test_arrays_are_taken_in_the_layout_that_fits() -> None:
+    from tests.kpu_compiler.networks import NETWORKS
+
+    model = NETWORKS["groups"]()
+    pixels = images((16, 16, 4), 4)
+    wanted = kpu.compile(model, pixels, layout="nhwc").to_bytes()
+    assert kpu.compile(model, pixels).to_bytes() == wanted
+    assert kpu.compile(model, np.moveaxis(pixels, -1, 1)).to_bytes() == wanted
+    cubes = np.random.default_rng(0).random((4, 3, 3, 3))
+    for layouts, wanted_order in ((["nhwc", "nchw"], (0, 3, 1, 2)), (["nchw", "nhwc"], (0, 1, 2, 3))):
+        (found,) = read_dataset(cubes, [(1, 3, 3, 3)], "image", layouts, 0.0, 1.0)
+        assert np.array_equal(found[:, 0], cubes.transpose(wanted_order).astype(np.float32))

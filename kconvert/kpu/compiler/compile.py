@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +38,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "input_type": ("default", "uint8", "float"),
     "calibrate_method": ("no_clip", "l2"),
     "dataset_format": ("image", "raw"),
-    "layout": ("nchw", "nhwc"),
+    "layout": ("auto", "nchw", "nhwc"),
 }
 
 
@@ -52,7 +52,7 @@ class Options:
     input_mean: float | None = None
     input_std: float | None = None
     dataset_format: Format = "image"
-    layout: Layout = "nchw"
+    layout: Layout = "auto"
     calibrate_method: Literal["no_clip", "l2"] = "no_clip"
     weights_quantize_threshold: float = 32.0
     output_quantize_threshold: int = 1024
@@ -114,7 +114,8 @@ def compile_model(
         input_mean: samples are (x - mean) / std; giving either fixes the range of an input of uint8 to that of pixels.
         input_std: see `input_mean`.
         dataset_format: of the files, "image" or "raw".
-        layout: of arrays, "nchw" as the device has them or "nhwc" as Keras has them.
+        layout: of arrays, "nchw" as the device has them or "nhwc" as Keras has them; "auto" is the one that fits. Where
+            both do, it is that of Keras for a Keras model, and that of the device for others.
         calibrate_method: "no_clip" keeps the whole range of a tensor, "l2" the part that loses least.
         weights_quantize_threshold: layers whose weights have a wider range stay in float.
         output_quantize_threshold: results with fewer elements stay in float.
@@ -205,7 +206,8 @@ class _Compilation:
         rewrite(graph, SIMPLIFY)
         self._dump(graph, "simplified")
         if options.inference_type == "uint8":
-            self._quantise(graph, dataset)
+            either: tuple[Layout, ...] = ("nhwc", "nchw") if names else ("nchw", "nhwc")
+            self._quantise(graph, dataset, either if options.layout == "auto" else (options.layout,))
         self.say("6. Plan memory, generate code...")
         self._check_outputs(graph)
         model = emit(graph, options.memory, options.max_allocator_solve_secs)
@@ -214,7 +216,7 @@ class _Compilation:
         self.say(f"Working memory usage: {model.main_memory} B")
         return model
 
-    def _quantise(self, graph: Graph, dataset: Any) -> None:
+    def _quantise(self, graph: Graph, dataset: Any, layouts: Sequence[Layout]) -> None:
         options = self.options
         limits = Thresholds(
             options.weights_quantize_threshold, options.output_quantize_threshold, options.quantized_binary
@@ -231,7 +233,7 @@ class _Compilation:
             )
         mean, std = options.input_mean or 0.0, 1.0 if options.input_std is None else options.input_std
         shapes = [t.shape for t in graph.inputs]
-        samples = read_dataset(dataset, shapes, options.dataset_format, options.layout, mean, std)
+        samples = read_dataset(dataset, shapes, options.dataset_format, layouts, mean, std)
         self.say(f"4. Calibrate with {len(samples[0])} samples...")
         found = calibrate(graph, samples, options.calibrate_method, options.input_range, self.say)
         self.say("5. Quantize...")

@@ -17,10 +17,9 @@ from kconvert.progress import steps
 
 Array = npt.NDArray[Any]
 Format = Literal["image", "raw"]
-Layout = Literal["nchw", "nhwc"]
+Layout = Literal["auto", "nchw", "nhwc"]
 
 FORMATS = ("image", "raw")
-LAYOUTS = ("nchw", "nhwc")
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 MAX_PIXELS = 64 * 1024 * 1024  # of an image file
 LEVELS = np.float32(255)
@@ -112,7 +111,7 @@ def _eight_bits(image: Any, pil: Any) -> Any:
 
 
 def read_dataset(
-    dataset: Any, shapes: Sequence[tuple[int, ...]], form: Format, layout: Layout, mean: float, std: float
+    dataset: Any, shapes: Sequence[tuple[int, ...]], form: Format, layouts: Sequence[Layout], mean: float, std: float
 ) -> list[Array]:
     """Return samples of float32 for every input, [samples / batch, batch, ...] in the graph's layout.
 
@@ -121,7 +120,7 @@ def read_dataset(
             holds pixels and is divided by 255.
         shapes: of the inputs, with the batch in front, which is 1 but for models made for another.
         form: of the files, if it is a path.
-        layout: of arrays with four dimensions.
+        layouts: of arrays with four dimensions: "nchw", "nhwc" or both, the preferred one first.
         mean: is subtracted from everything.
         std: everything is then divided by it.
 
@@ -129,7 +128,6 @@ def read_dataset(
         InputError: there are no samples, they do not fit, or are not finite.
         MissingPackageError: Pillow is needed for images and not installed.
     """
-    choose(layout, LAYOUTS, "layout")
     if not (np.isfinite(mean) and np.isfinite(std)) or std <= 0:
         raise InputError(f"mean {mean} and std {std}: both have to be finite, and std positive")
     if isinstance(dataset, str | os.PathLike):
@@ -142,7 +140,7 @@ def read_dataset(
         arrays = list(dataset) if isinstance(dataset, list | tuple) else [dataset]
         if len(arrays) != len(shapes):
             raise InputError(f"the model has {len(shapes)} inputs, and {len(arrays)} arrays were given")
-        found = [_from_array(a, s, layout, mean, std) for a, s in zip(arrays, shapes, strict=True)]
+        found = [_from_array(a, s, layouts, mean, std) for a, s in zip(arrays, shapes, strict=True)]
     if len({len(f) for f in found}) != 1 or not len(found[0]):
         raise InputError("the dataset has no samples, or not equally many for all inputs")
     if any(not np.isfinite(f).all() for f in found):
@@ -153,16 +151,16 @@ def read_dataset(
     return [f.reshape(-1, *s) for f, s in zip(found, shapes, strict=True)]
 
 
-def _from_array(given: Any, shape: tuple[int, ...], layout: Layout, mean: float, std: float) -> Array:
+def _from_array(given: Any, shape: tuple[int, ...], layouts: Sequence[Layout], mean: float, std: float) -> Array:
     array = np.asarray(given)
     if array.dtype.kind not in "fiub":
         raise InputError(f"the dataset is of {array.dtype}, not of real numbers")
     if array.dtype == np.uint8:
         array = array / LEVELS
-    if layout == "nhwc" and array.ndim == 4:
-        array = np.moveaxis(array, -1, 1)
-    if array.shape[1:] not in (shape, shape[1:]):
-        other = np.moveaxis(array, -1, 1) if array.ndim == 4 else array
-        hint = '; give layout="nhwc"' if layout == "nchw" and other.shape[1:] == shape[1:] else ""
+    views = [np.moveaxis(array, -1, 1) if layout == "nhwc" and array.ndim == 4 else array for layout in layouts]
+    fitting = [view for view in views if view.shape[1:] in (shape, shape[1:])]
+    if not fitting:
+        hint = f" as {' or '.join(layouts)}" if array.ndim == 4 else ""
         raise InputError(f"samples of shape {array.shape[1:]} do not fit the input {shape[1:]}{hint}")
+    array = fitting[0]
     return _normalised(array.astype(np.float32), mean, std)
