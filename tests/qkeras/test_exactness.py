@@ -51,7 +51,8 @@ def test_random_networks_answer_as_the_quantised_model(
     found = run(choices(COUNT)[first : first + CHUNK])
     for name, value in (*found.items(), ("compiled objects", len(objects))):
         record_property(name, value)  # shown at the end of the run
-    assert found["equal to Keras"] > 0
+    # not in every chunk, but if there were none here, the condition would call everything inexact
+    assert found["equal to Keras"] > 0 or first > 0
 
 
 def count_objects(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
