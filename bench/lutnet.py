@@ -20,7 +20,7 @@ from _measure import spent  # noqa: E402
 from predict import RESULTS, machine, table  # noqa: E402
 
 from kconvert_contrib import lutnet  # noqa: E402
-from kconvert_contrib.lutnet.datasets import load_mnist  # noqa: E402
+from kconvert_contrib.datasets import load_mnist  # noqa: E402
 
 UNITS = (1024, 512, 256, 256, 128, 360)
 PUBLISHED = {0: 0.7378, 1: 0.8348, 4: 0.8849, 9: 0.8993, 31: 0.9097, 63: 0.9077, 127: 0.9099, 255: 0.9118}

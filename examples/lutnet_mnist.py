@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 from kconvert_contrib import lutnet
-from kconvert_contrib.lutnet.datasets import load_mnist
+from kconvert_contrib.datasets import load_mnist
 
 OUTPUT = Path(__file__).resolve().parent.parent / "demo"
 BATCH = 250  # divides 60,000: a smaller last batch would be compiled on its own

@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 
 from kconvert.errors import InputError
 from kconvert_contrib import lutnet
+from kconvert_contrib.datasets import Digits, load_mnist
 from kconvert_contrib.lutnet import LayerError
-from kconvert_contrib.lutnet.datasets import Digits, load_mnist
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
