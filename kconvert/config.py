@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from kconvert.errors import ConfigError, PrecisionError, did_you_mean
 from kconvert.layers import Node
 from kconvert.layers.core import STRATEGIES
+from kconvert.layers.lookup import LOOKUPS
 from kconvert.tables import html_table
 from kconvert.types import FixedType, Overflow, Rounding, parse_precision
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from kconvert.model import HLSModel
 
 DEFAULT_PRECISION = "ap_fixed<16,6>"
-PARTS = ("Model", "LayerType", "LayerName", "Optimizers", "SkipOptimizers")
+PARTS = ("Model", "LayerType", "LayerName", "Optimizers", "SkipOptimizers", "FIFODepths")
+IO_TYPES = ("io_parallel", "io_stream")
 GRANULARITIES = ("model", "type", "name")
 BACKENDS = ("Vitis", "Vivado")
 
@@ -74,7 +76,7 @@ class ProjectSettings:
         part: FPGA part number.
         clock_period: Target clock period in ns.
         clock_uncertainty: Share of the period (``"12.5%"``) the tool keeps free; ``None`` for its default.
-        io_type: ``"io_parallel"``: all elements of a tensor at once.
+        io_type: ``"io_parallel"``: all elements of a tensor at once; ``"io_stream"``: one position after the other.
     """
 
     output_dir: str = "my-hls-project"
@@ -90,9 +92,9 @@ class ProjectSettings:
         if self.backend not in BACKENDS:
             raise ConfigError(f"unknown backend {self.backend!r}; choose from {', '.join(BACKENDS)}")
         if self.io_type == "io_serial":
-            raise ConfigError("io_type 'io_serial' is the old name of 'io_stream'; use 'io_parallel'")
-        if self.io_type != "io_parallel":
-            raise ConfigError(f"io_type {self.io_type!r} is not available; use 'io_parallel'")
+            raise ConfigError("io_type 'io_serial' is the old name of 'io_stream'; use that")
+        if self.io_type not in IO_TYPES:
+            raise ConfigError(f"unknown io_type {self.io_type!r}; choose from {', '.join(IO_TYPES)}")
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", self.part):
             raise ConfigError(f"part {self.part!r} is no part number: letters, digits, '-', '_' and '.' only")
         period = self.clock_period
@@ -137,13 +139,18 @@ _SOFTMAX = ("stable", "latency", "argmax")
 _OPTIONS: dict[str, tuple[str, Callable[[object], Any], str]] = {
     "ReuseFactor": ("reuse_factor", _positive, "a positive integer"),
     "Strategy": ("strategy", _choice(STRATEGIES), " or ".join(STRATEGIES)),
+    "ParallelizationFactor": ("parallelization_factor", _positive, "a positive integer"),
+    "ConvImplementation": ("conv_implementation", _choice(["LineBuffer"]), "LineBuffer"),
     "table_size": ("table_size", _positive, "a positive integer"),
+    "Lookup": ("lookup", _choice(LOOKUPS), ", ".join(LOOKUPS)),
     "Implementation": ("implementation", _choice(_SOFTMAX), ", ".join(_SOFTMAX)),
     "Trace": ("trace", _flag, "true or false"),
 }
 
 
-def add_setting(key: str, attribute: str, read: Callable[[object], Any], allowed: str) -> None:
+def add_setting(
+    key: str, attribute: str, read: Callable[[object], Any], allowed: str, *, alias: str | None = None
+) -> None:
     """Let the settings have a key that the nodes of a plugin take: those with `attribute` among their ``tunables``.
 
     Args:
@@ -151,6 +158,7 @@ def add_setting(key: str, attribute: str, read: Callable[[object], Any], allowed
         attribute: The field of a node that it sets.
         read: Returns the value of the field for the value in the settings, or None where that is not allowed.
         allowed: What is allowed, for messages: ``"a positive integer"``.
+        alias: Another spelling of the key.
 
     Raises:
         ConfigError: the key has another meaning already.
@@ -158,6 +166,8 @@ def add_setting(key: str, attribute: str, read: Callable[[object], Any], allowed
     if key in ("Precision", *_TYPE_KEYS, *_ALIASES) or _OPTIONS.get(key, (attribute,))[0] != attribute:
         raise ConfigError(f"the setting {key!r} has another meaning already")
     _OPTIONS[key] = (attribute, read, allowed)
+    if alias is not None:
+        _ALIASES[alias] = key
 
 
 def _unknown(where: str, key: object, known: Iterable[str]) -> ConfigError:
@@ -213,6 +223,14 @@ def _names(raw: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
 
 
+def _depths(raw: object) -> dict[str, int]:
+    depths = _mapping(raw, "FIFODepths")
+    for name, depth in depths.items():
+        if _positive(depth) is None:
+            raise ConfigError(f"FIFODepths → {name}: {depth!r} is not allowed; give a positive integer")
+    return dict(depths)
+
+
 def _hits(node: Node, role: str) -> list[str]:
     """Return the roles of `node` that a role in the settings means."""
     return [r for r in _ROLE_ALIASES.get(role, (role,)) if r in node.roles]
@@ -262,6 +280,8 @@ class HLSConfig:
         self.passes = _names(raw, "Optimizers")
         """The passes to run besides those that a conversion needs; None for all."""
         self.skipped_passes = _names(raw, "SkipOptimizers") or ()
+        self.fifo_depths = _depths(raw.get("FIFODepths"))
+        """How many words streams hold, by the name of the stream."""
         self.model = _read_settings(raw.get("Model"), "Model")
         for role in self.model.precision:
             if role != "default" and role not in (roles := {*_ROLE_ALIASES, *_all_roles()}):

@@ -62,6 +62,10 @@ class CompileError(KConvertError):
     """The C++ compiler is missing or rejected the generated source."""
 
 
+class StreamError(KConvertError):
+    """A stream of the firmware is read while it is empty, is not read to its end, or holds too few words."""
+
+
 class ToolError(KConvertError):
     """A vendor tool is missing or failed."""
 
@@ -72,6 +76,10 @@ class ConfigWarning(UserWarning):
 
 class PrecisionWarning(UserWarning):
     """Values do not fit the type they are given, so that the hardware will not see them as they are."""
+
+
+class HardwareWarning(UserWarning):
+    """A size is known to be too large for the vendor tool; the simulation does not mind."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

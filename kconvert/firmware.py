@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
@@ -13,6 +14,7 @@ import numpy as np
 
 from kconvert.errors import ConfigError
 from kconvert.layers import Constant, Input, Node, Value, View
+from kconvert.planes import plan
 from kconvert.plugins import template_folder, template_packages
 from kconvert.types import FixedType
 
@@ -39,6 +41,12 @@ def _environment_of(packages: tuple[str, ...]) -> jinja2.Environment:
 def render(template: str, **values: Any) -> str:
     """Return a file of ``templates/`` filled in."""
     return _environment().get_template(template).render(**values)
+
+
+def glue(node: Node, macro: str, *arguments: Any) -> str:
+    """Return what a macro of the template of `node` gives; nothing if the template has no such macro."""
+    module = _environment().get_template(f"layers/{node.template}.j2").module
+    return str(getattr(module, macro)(*arguments)).strip() if hasattr(module, macro) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +112,7 @@ class Firmware:
         self.name = model.settings.project_name
         self.nodes = model.nodes
         self.computed = [n for n in model.nodes if not isinstance(n, Input) and storage_of(n.output) is n.output]
-        self.ports_in = [Port(variable_of(v), self._type_name(v), v) for v in model.inputs]
-        self.ports_out = list(self._output_ports(model))
+        self._connect(model)
         written = {p.variable for p in self.ports_out}
         self.steps = [
             Step(
@@ -126,6 +133,11 @@ class Firmware:
         if self.name in taken | {f"{n.cpp}_config" for n in self.computed}:
             raise ConfigError(f"project_name {self.name!r} is a name in the generated code; choose another")
 
+    def _connect(self, model: HLSModel) -> None:
+        """Say what the top function takes and returns."""
+        self.ports_in = [Port(variable_of(v), self._type_name(v), v) for v in model.inputs]
+        self.ports_out = list(self._output_ports(model))
+
     @staticmethod
     def _type_name(value: Value) -> str:
         return f"{storage_of(value).producer.cpp}_result_t"
@@ -141,12 +153,10 @@ class Firmware:
                 yield Port(variable, kind, value)
 
     def _call(self, node: Node) -> str:
-        module = _environment().get_template(f"layers/{node.template}.j2").module
-        return str(module.call(node, [variable_of(v) for v in node.inputs], variable_of(node.output))).strip()  # type: ignore[attr-defined]
+        return glue(node, "call", node, [variable_of(v) for v in node.inputs], variable_of(node.output))
 
     def _config(self, node: Node) -> str:
-        module = _environment().get_template(f"layers/{node.template}.j2").module
-        return str(module.config(node)).strip()  # type: ignore[attr-defined]
+        return glue(node, "config", node)
 
     def _typedefs(self) -> Iterator[tuple[str, str]]:
         for node in [n for n in self.nodes if isinstance(n, Input)] + self.computed:
@@ -169,40 +179,55 @@ class Firmware:
         copies = {"nnet_shape.h"} if any(p.copy_of for p in self.ports_out) else set()
         return sorted({n.kernel for n in self.computed if n.kernel} | copies)
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that layers bring along, text by file name."""
+        return {file: text for n in self.computed for file, text in n.headers().items()}
+
     def sources(self, *, with_weights: bool) -> dict[str, str]:
         """Return the files of ``firmware/`` by path. Without weights, the constants are arrays to be filled later."""
         name = self.name
-        # a matrix applied at several positions, or from block memory, is a process of its own in a dataflow region
-        dataflow = any(
-            getattr(n, "strategy", "Latency") == "Resource" or any(len(v.shape) > 1 for v in (*n.inputs, n.output))
-            for n in self.computed
-        )
-        interval = max([getattr(n, "reuse_factor", 1) for n in self.computed], default=1)
         files = {
             f"firmware/{name}.h": render("project/firmware.h.j2", guard=name.upper(), signature=self.signature),
-            f"firmware/{name}.cpp": render(
-                "project/firmware.cpp.j2",
-                name=name,
-                signature=self.signature,
-                ports_in=self.ports_in,
-                ports_out=self.ports_out,
-                steps=self.steps,
-                dataflow=dataflow,
-                interval=interval,
+            f"firmware/{name}.cpp": self.top_function(with_depths=with_weights),
+            "firmware/defines.h": render(
+                "project/defines.h.j2", typedefs=list(self._typedefs()), common=self.common_header
             ),
-            "firmware/defines.h": render("project/defines.h.j2", typedefs=list(self._typedefs())),
             "firmware/parameters.h": render(
                 "project/parameters.h.j2",
                 kernels=self.kernels,
+                headers=sorted(self.headers),
                 constants=self.constants,
                 configs=[text for text in map(self._config, self.computed) if text],
             ),
         }
+        files |= {f"firmware/{file}": text for file, text in self.headers.items()}
         for constant in self.constants:
             files[f"firmware/weights/{constant.variable}.h"] = _weight_header(constant, with_weights)
         for kernel in self._kernel_files():
             files[f"firmware/nnet_utils/{kernel.name}"] = kernel.read_text(encoding="utf-8")
         return files
+
+    common_header = "nnet_common.h"
+    """The kernel header that declarations of the top function need."""
+
+    def top_function(self, *, with_depths: bool = True) -> str:
+        """The source of the top function; without the depths of streams, what is compiled does not depend on them."""
+        # a matrix applied at several positions, or from block memory, is a process of its own in a dataflow region
+        dataflow = any(
+            getattr(n, "strategy", "Latency") == "Resource" or any(len(v.shape) > 1 for v in (*n.inputs, n.output))
+            for n in self.computed
+        )
+        return render(
+            "project/firmware.cpp.j2",
+            name=self.name,
+            signature=self.signature,
+            ports_in=self.ports_in,
+            ports_out=self.ports_out,
+            steps=self.steps,
+            dataflow=dataflow,
+            interval=max([getattr(n, "reuse_factor", 1) for n in self.computed], default=1),
+        )
 
     def _kernel_files(self) -> Iterator[Traversable]:
         """All kernels of kconvert, and of those plugins whose kernels are used."""
@@ -218,8 +243,10 @@ class Firmware:
 
     def bridge(self) -> str:
         """The source that makes a shared object of the firmware."""
+        planes = any(node.on_planes for node in self.computed)
         return render(
-            "project/bridge.cpp.j2",
+            "project/bridge_planes.cpp.j2" if planes else "project/bridge.cpp.j2",
+            **(plan(self) if planes else {}),
             name=self.name,
             ports_in=self.ports_in,
             ports_out=self.ports_out,
@@ -254,15 +281,15 @@ def _initialisers(named: NamedConstant) -> str:
     constant = named.constant
     if constant.one_bit:
         return _rows([str(bit) for bit in constant.stored])
-    raw = constant.raw
-    if constant.type.width > 53 and any(
-        abs(int(r)) >> 53 and int(r) % (1 << (abs(int(r)).bit_length() - 53)) for r in raw
-    ):
-        raise ConfigError(
-            f"{named.variable}: {constant.type} holds values of more than 53 bits, which cannot be written as C++ "
-            f"constants; use a narrower type"
-        )
-    return _rows([repr(float(v)) for v in constant.type.from_raw(raw)])
+    return _rows([_literal(int(raw), constant.type) for raw in constant.raw])
+
+
+def _literal(raw: int, kind: FixedType) -> str:
+    """Return C++ for ``raw`` steps of a type: a double, or the sum of two where one has too few bits."""
+    spare = max(abs(raw).bit_length() - 53, 0)
+    low = raw % (1 << spare)
+    parts = [repr(math.ldexp(part, -kind.fraction)) for part in (raw - low, low)]
+    return f"{kind}({parts[0]}) + {kind}({parts[1]})" if low else parts[0]
 
 
 def _rows(texts: list[str], width: int = 16) -> str:

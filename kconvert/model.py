@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from kconvert.config import HLSConfig, ProjectSettings
-from kconvert.errors import CompileError, GraphError
+from kconvert.errors import CompileError, ConfigError, GraphError
 from kconvert.layers import Input, Node, Value, identifier
 from kconvert.optimizers import Pass, pipeline
 from kconvert.optimizers.verify import verify
@@ -29,12 +30,23 @@ Arrays = Array | Sequence[Array] | Mapping[str, Array]
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class LayerCall:
+    """One call of a layer of the Keras model: its name, and the nodes and values of the graph as it was read."""
+
+    layer: str
+    nodes: tuple[Node, ...]
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+
+
 class HLSModel:
     """A model on its way to hardware.
 
     Attributes:
         nodes: The layers, every one after those it reads.
         outputs: The tensors the model returns.
+        calls: Every call of a Keras layer, as it was read.
         config: The checked conversion settings.
         settings: Project name, folder, part, clock, ...
         history: (pass, graph as text) for every pass that changed the graph; the first entry is the graph as read.
@@ -54,6 +66,7 @@ class HLSModel:
         self.settings = settings or ProjectSettings()
         self.nodes: list[Node] = []
         self.outputs: list[Value] = []
+        self.calls: list[LayerCall] = []
         self.history: list[tuple[str, str]] = []
         self.keras_model: Any = None
         """The live model it was made from, if it was."""
@@ -86,9 +99,14 @@ class HLSModel:
 
     def add(self, node: Node, *inputs: Value, at: int | None = None) -> Value:
         """Connect `node` to `inputs` and add it, at the end or at a position; returns its output."""
+        node.connect(*inputs)
+        return self.adopt(node, at=at)
+
+    def adopt(self, node: Node, *, at: int | None = None) -> Value:
+        """Add a node that reads values of this graph already, at the end or at a position; returns its output."""
         node.name = self._unique(node.name, self._names)
         node.cpp = self._unique(identifier(node.name), self._identifiers)
-        node.connect(*inputs)
+        node.output.names = [node.name]
         self.nodes.insert(len(self.nodes) if at is None else at, node)
         self._members.add(id(node))
         return node.output
@@ -188,13 +206,17 @@ class HLSModel:
         The object depends on the architecture and the types only and is kept in a cache: compiling the same again,
         with other weights too, takes milliseconds. Nothing is written into the project folder.
 
+        Types that wrap for some input within the type of the inputs are told of in a :class:`PrecisionWarning`.
+
         Raises:
             CompileError: there is no C++ compiler, or it rejected the source (its message is shown).
         """
         from kconvert.csim import load
+        from kconvert.intervals import warn_of_overflow
 
         with working(f"compiling {len(self.nodes)} layers"):
             self._library = load(self)
+            warn_of_overflow(self, self._library)
 
     @property
     def compiled(self) -> bool:
@@ -234,6 +256,35 @@ class HLSModel:
         """
         with working(f"tracing {len(self.nodes)} layers"):
             return self.library.trace(x, threads=threads)
+
+    def fifo_depths(self, *, keep: bool = False) -> dict[str, int]:
+        """Measure how deep the streams of an ``io_stream`` firmware have to be: stream name -> words.
+
+        The functions of the generated C++ run side by side, each taking and making one word of a stream a cycle, and
+        the most words that ever waited in a stream are its depth; then they run again with streams of those depths,
+        also at random speeds. Functions that wait for words and for room alone give the same words at whatever speed
+        each of them runs, so the depths suffice in hardware too.
+
+        Args:
+            keep: Use the depths in what :meth:`write` writes, its ``kconvert_config.yml`` included.
+
+        Raises:
+            ConfigError: the model has no streams.
+            StreamError: functions wait for each other for ever: the kernel of a layer reads or writes too few words.
+            CompileError: as for :meth:`compile`.
+        """
+        from kconvert.csim.network import Network
+
+        if self.settings.io_type != "io_stream":
+            raise ConfigError(f"io_type {self.settings.io_type!r} has no streams to measure; use 'io_stream'")
+        with working(f"running {len(self.nodes)} layers side by side"):
+            network = Network(self)
+            depths = network.measure()
+            network.check(depths)
+        if keep:
+            self.raw_config = {**self.raw_config, "FIFODepths": depths}
+            self.config = HLSConfig(self.raw_config)
+        return depths
 
     # ***** looking at it *****
 

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from kconvert.converters.readers.neutral import save_spec
 from kconvert.errors import InputError, WriteError
-from kconvert.firmware import Firmware, render
+from kconvert.firmware import render
 from kconvert.samples import read_array
+from kconvert.streams import firmware_of
 
 if TYPE_CHECKING:
     from kconvert.model import HLSModel
@@ -77,7 +78,7 @@ def _swap(new: Path, folder: Path, old: Path) -> None:
 
 
 def _texts(model: HLSModel) -> dict[str, str]:
-    settings, firmware = model.settings, Firmware(model)
+    settings, firmware = model.settings, firmware_of(model)
     tool = {
         "project_name": settings.project_name,
         "backend": settings.backend,
@@ -142,7 +143,9 @@ def _rows(arrays: list[Array]) -> str:
 def _default_data(model: HLSModel, samples: int = 16) -> tuple[list[Array], list[Array]]:
     """Made-up inputs where the user gave none, and Keras' answers to them where the model is a live one."""
     random = np.random.default_rng(0)
-    inputs = [random.normal(size=(samples, *v.shape)).astype(np.float32) for v in model.inputs]
+    drawn = [(v.known_type(), random.normal(size=(samples, *v.shape)).astype(np.float32)) for v in model.inputs]
+    # within range of their types, beyond which a model may refuse them
+    inputs = [np.clip(x, kind.min, kind.max) for kind, x in drawn]
     return inputs, _keras_answers(model, inputs)
 
 

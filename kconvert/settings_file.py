@@ -183,8 +183,6 @@ def _left_out(what: str) -> None:
 _NO_COUNTERPART = frozenset(
     {
         "Compression",
-        "ConvImplementation",
-        "ParallelizationFactor",
         "BramFactor",
         "TargetCycles",
         "PipelineStyle",
@@ -206,10 +204,9 @@ _NO_COUNTERPART = frozenset(
 )
 # Strategies of hls4ml and what comes nearest.
 _STRATEGIES = {
-    "unrolled": "Latency",
     "distributed_arithmetic": "Latency",
     "da": "Latency",
-    "resource_unrolled": "Resource",
+    "resource_unrolled": "Unrolled",
     "compressed": "Resource",
 }
 # With the strategy of a softmax hls4ml says how it is computed. Its "latency" is what it writes by itself.
@@ -218,6 +215,8 @@ _SOFTMAX_STRATEGIES = {"stable": "stable", "legacy": "stable", "argmax": "argmax
 _USUAL: Mapping[str, tuple[Any, ...]] = {
     "ReuseFactor": (1,),
     "Strategy": ("Latency", "latency"),
+    "ParallelizationFactor": (1,),
+    "ConvImplementation": ("LineBuffer", "linebuffer", "Encoded", "encoded"),
     "table_size": (1024,),
     "table_t": ("ap_fixed<18,8>", "fixed<18,8>"),
     "table": ("ap_fixed<18,8>", "fixed<18,8>"),
@@ -280,6 +279,9 @@ def _entry(entry: Mapping[str, Any], where: str, nodes: list[Node], left_out: li
             nearest = _STRATEGIES[folded]
             warnings.warn(f"{where} → Strategy: {value} is built as {nearest}", ConfigWarning, stacklevel=4)
             yield key, nearest
+        elif key == "ConvImplementation" and folded == "encoded":
+            warnings.warn(f"{where} → {key}: {value} is built as LineBuffer", ConfigWarning, stacklevel=4)
+            yield key, "LineBuffer"
         elif nodes and is_option(key) and not any(takes(node, key) for node in nodes):
             if value not in _USUAL.get(key, ()):
                 left_out.append(f"{where} → {key}")

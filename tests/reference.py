@@ -7,6 +7,7 @@ happens where a number is stored in a :class:`~kconvert.FixedType`, and that is 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,24 +22,40 @@ from kconvert.layers import (
     Add,
     Average,
     BatchNormalization,
+    BilinearUpSampling,
     Concatenate,
     Constant,
+    Contraction,
     Conv,
+    Cropping,
     Dense,
     DepthwiseConv,
+    Embedding,
+    Exponential,
+    Gather,
+    GroupedConv,
     Input,
     Maximum,
+    Merge,
     Minimum,
     Multiply,
     Node,
+    Permute,
     Pool,
+    PRelu,
     Recurrent,
     Relu,
+    Repeat,
+    RepeatVector,
+    SampleNormalization,
     ScaledQuantize,
     SimpleRNN,
+    Slice,
     Softmax,
+    Softsign,
     Subtract,
     TableActivation,
+    ThresholdRelu,
     Thresholds,
     View,
     Weighted,
@@ -46,6 +63,7 @@ from kconvert.layers import (
     ZeroPadding,
 )
 from kconvert.layers.hard_activation import HardActivation
+from kconvert.layers.lookup import Lookup
 
 Array = np.ndarray[Any, Any]
 
@@ -103,7 +121,8 @@ def run(model: HLSModel, x: Any) -> tuple[list[Array], dict[str, Array]]:
     trace: dict[str, Array] = {}
     for node in model.nodes:
         if not isinstance(node, Input):
-            answer = exact(node, *(values[id(v)] for v in node.inputs)).to(node.output.known_type())
+            read = [Exact(repeated(node, v.raw), v.fraction, v.type) for v in (values[id(v)] for v in node.inputs)]
+            answer = exact(node, *read).to(node.output.known_type())
             values[id(node.output)] = answer.reshape(len(answer.raw), *node.output.shape)
         own = {node.name} if isinstance(node, Input) else set()
         names = [name for name in node.output.names if name not in own]
@@ -116,7 +135,7 @@ def run_float(model: HLSModel, x: Any) -> list[Array]:
     values = {id(v): np.asarray(a, dtype=np.float64) for v, a in zip(model.inputs, in_order(model, x), strict=True)}
     for node in model.nodes:
         if not isinstance(node, Input):
-            answer = real(node, *(values[id(v)] for v in node.inputs))
+            answer = real(node, *(repeated(node, values[id(v)]) for v in node.inputs))
             values[id(node.output)] = answer.reshape(len(answer), *node.output.shape)
     return [values[id(v)] for v in model.outputs]
 
@@ -125,7 +144,77 @@ def in_order(model: HLSModel, x: Any) -> Sequence[Array]:
     return list(x) if len(model.inputs) > 1 else [np.asarray(x)]
 
 
-# ---- windows, the same for integers and floats ----
+# ---- the same for integers and floats ----
+
+
+def repeated(node: Node, x: Array) -> Array:
+    """Return an input of an element-wise layer in its output's shape: axes of size 1 repeated, missing ones first."""
+    if not isinstance(node, Merge):
+        return x
+    missing = len(node.output.shape) + 1 - x.ndim
+    x = x.reshape(len(x), *(1,) * missing, *x.shape[1:])
+    return np.broadcast_to(x, (len(x), *node.output.shape))
+
+
+def moved(node: Gather, x: Array) -> Array:
+    """Return the elements of a layer that computes nothing."""
+    if isinstance(node, Permute):
+        return x.transpose(0, *(axis + 1 for axis in node.axes))
+    if isinstance(node, Cropping):
+        return x[(slice(None), *(slice(a, a + n) for a, n in zip(node.first, node.shape, strict=True)))]
+    if isinstance(node, RepeatVector):
+        return np.stack([x] * node.times, axis=1)
+    assert isinstance(node, Repeat)
+    for axis, times in enumerate(node.times, 1):
+        x = np.repeat(x, times, axis=axis)
+    return x
+
+
+def bilinear_weights(pixels: int, factor: int) -> Array:
+    """Return the weight of every pixel for every output along an axis, in units of 1 / (2 factor)."""
+    weights = np.zeros((pixels * factor, pixels), dtype=object)
+    for i in range(pixels * factor):
+        at = Fraction(2 * i + 1 - factor, 2 * factor)
+        below = at.numerator // at.denominator
+        for pixel, weight in ((below, 1 - (at - below)), (below + 1, at - below)):
+            weights[i, min(max(pixel, 0), pixels - 1)] += int(weight * 2 * factor)
+    return weights
+
+
+def up_sampled(node: BilinearUpSampling, x: Array) -> Array:
+    """Return the weighted sums, not yet divided by the sum of the weights."""
+    height, width, _ = node.image_in
+    rows, columns = bilinear_weights(height, node.factors[0]), bilinear_weights(width, node.factors[1])
+    return np.asarray(np.einsum("ir,nrcf,jc->nijf", rows, x.astype(object), columns, optimize=False))
+
+
+def in_sets(node: SampleNormalization, x: Array) -> Array:
+    """Return [n, outer, sets, members]."""
+    part = node.layout
+    parted = x.reshape(len(x), part.outer, part.first, part.sets, part.last)
+    return parted.transpose(0, 1, 3, 2, 4).reshape(len(x), part.outer, part.sets, -1)
+
+
+def out_of_sets(node: SampleNormalization, y: Array) -> Array:
+    part = node.layout
+    parted = y.reshape(len(y), part.outer, part.sets, part.first, part.last)
+    return parted.transpose(0, 1, 3, 2, 4).reshape(len(y), *node.output.shape)
+
+
+def per_member(node: SampleNormalization, parameter: Array) -> Array:
+    """Return scale or bias as [sets or 1, members]."""
+    if not node.by_set:
+        return parameter.reshape(1, -1)
+    return np.tile(parameter.reshape(node.layout.sets, node.layout.last), (1, node.layout.first))
+
+
+def per_channel(node: BatchNormalization, parameter: Array) -> Array:
+    """Return scale or bias for every element of the output."""
+    spread = np.repeat(parameter.reshape(-1), node.inner)
+    return np.tile(spread, node.output.size // len(spread)).reshape(node.output.shape)
+
+
+# ---- windows ----
 
 
 def as_image(x: Array) -> Array:
@@ -141,8 +230,9 @@ def patches(window: Window, image: Array) -> tuple[Array, Array]:
     height, width = image.shape[1:3]
     rows, columns = window.output((height, width))
     top, _, left, _ = window.padding
-    r = np.arange(rows)[:, None, None, None] * window.strides[0] + np.arange(window.size[0])[:, None] - top
-    c = np.arange(columns)[:, None, None] * window.strides[1] + np.arange(window.size[1]) - left
+    under = [np.arange(size) * gap for size, gap in zip(window.size, window.dilation, strict=True)]
+    r = np.arange(rows)[:, None, None, None] * window.strides[0] + under[0][:, None] - top
+    c = np.arange(columns)[:, None, None] * window.strides[1] + under[1] - left
     inside = (r >= 0) & (r < height) & (c >= 0) & (c < width)
     seen = image[:, np.clip(r, 0, height - 1), np.clip(c, 0, width - 1)]
     seen = np.where(inside[..., None], seen, 0)
@@ -158,6 +248,10 @@ def columns_of(node: Weighted, x: Array) -> Array:
     seen, _ = patches(node.window, as_image(x))
     if isinstance(node, DepthwiseConv):
         return np.repeat(seen, node.depth_multiplier, axis=-1)
+    if isinstance(node, GroupedConv):
+        groups = np.split(seen, node.groups, axis=-1)
+        columns = [part.reshape(*part.shape[:3], -1, 1) for part in groups]
+        return np.repeat(np.concatenate(columns, axis=-1), node.group_filters, axis=-1)
     return seen.reshape(*seen.shape[:3], -1, 1)
 
 
@@ -183,7 +277,10 @@ def exact(node: Node, *x: Exact) -> Exact:
 @exact.register
 def _(node: Weighted, x: Exact) -> Exact:
     constants = node.constants()
-    weight = Exact.of(constants["weight"]).reshape(node.fan_in, node.fan_out)
+    weight = Exact.of(constants["weight"])
+    if isinstance(node, GroupedConv):  # stored one matrix after the other
+        weight = Exact(weight.raw.transpose(1, 0, 2), weight.fraction, weight.type)
+    weight = weight.reshape(node.fan_in, node.fan_out)
     terms = Exact(columns_of(node, x.raw), x.fraction)
     return weighted_sum(terms, weight, Exact.of(constants["bias"]), node.typed("accum"))
 
@@ -197,7 +294,7 @@ def weighted_sum(terms: Exact, weight: Exact, bias: Exact, accum_type: FixedType
 
 
 @exact.register
-def _(node: Recurrent, x: Exact) -> Exact:
+def _(node: Recurrent, x: Exact, *given: Exact) -> Exact:
     c = {role: Exact.of(constant) for role, constant in node.constants().items()}
     accum_type, units = node.typed("accum"), node.units
 
@@ -213,7 +310,8 @@ def _(node: Recurrent, x: Exact) -> Exact:
 
     n, steps = x.raw.shape[:2]
     zeros = Exact(np.zeros((n, units), dtype=object), 0)
-    h, *cells = (gate(quantizer, zeros.to(node.new_type(role))) for role, quantizer in node.quantizers.items())
+    started = zip(node.quantizers.items(), given or [zeros] * 2, strict=False)
+    h, *cells = (gate(quantizer, start.to(node.new_type(role))) for (role, quantizer), start in started)
     answers = []
     for t in reversed(range(steps)) if node.go_backwards else range(steps):
         of_input = sums(x[:, t], "weight", c["bias"])
@@ -238,15 +336,45 @@ def _(node: Recurrent, x: Exact) -> Exact:
             new = z * h + (one + -z) * g
         answers.append(new.to(node.new_type("state")))
         h = gate(node.state_quantizer, answers[-1])
-    if not node.return_sequences:
-        return answers[-1]
-    return Exact(np.stack([a.raw for a in answers], axis=1), answers[-1].fraction, answers[-1].type)
+    kept = [a.to(node.typed("result")) for a in (answers if node.return_sequences else answers[-1:])]
+    if isinstance(node, LSTM) and node.return_cell:
+        kept.append(memory.to(node.typed("result")))
+    elif not node.return_sequences:
+        return kept[0]
+    return Exact(np.stack([a.raw for a in kept], axis=1), kept[0].fraction, kept[0].type)
+
+
+@exact.register
+def _(node: Contraction, a: Exact, b: Exact) -> Exact:
+    first, second, output = node.terms
+    accum = Exact(np.zeros((len(a.raw), *node.output.shape), dtype=object), 0).to(node.typed("accum"))
+    summed = [range(node.sizes[letter]) for letter in node.summed]
+    equation = f"z{first},z{second}->z{output}"
+    for chosen in itertools.product(*summed):
+        at = dict(zip(node.summed, chosen, strict=True))
+        keys = [tuple(slice(at[n], at[n] + 1) if n in at else slice(None) for n in t) for t in (first, second)]
+        one, other = (x.raw[:, *key] for x, key in zip((a, b), keys, strict=True))
+        product = np.einsum(equation, one, other).reshape(accum.raw.shape)
+        accum = (accum + Exact(product, a.fraction + b.fraction)).to(node.typed("accum"))
+    return accum
+
+
+@exact.register
+def _(node: Embedding, x: Exact) -> Exact:
+    rows = np.minimum(x.to(node.index_type).raw.astype(int), len(node.weight) - 1)
+    return Exact.of(Constant(node.weight, node.typed("weight")))[rows]
+
+
+@exact.register
+def _(node: Slice, x: Exact) -> Exact:
+    return x[:, *node.key]
 
 
 @exact.register
 def _(node: BatchNormalization, x: Exact) -> Exact:
-    constants = node.constants()
-    return x * Exact.of(constants["scale"]) + Exact.of(constants["bias"])
+    scale, bias = (Exact.of(node.constants()[role]) for role in ("scale", "bias"))
+    y = x * Exact(per_channel(node, scale.raw), scale.fraction)
+    return y + Exact(per_channel(node, bias.raw), bias.fraction)
 
 
 @exact.register
@@ -294,9 +422,97 @@ def look_up(table: Constant, index: Exact) -> Exact:
     return Exact.of(table)[address]
 
 
+def read(found: Lookup, constants: dict[str, Constant], x: Exact, role: str = "") -> Exact:
+    """Return the entry nearest to each number, or the point on the line between two."""
+    table = constants[f"{role}table"]
+    if not found.linear:
+        return look_up(table, x.to(found.nearest))
+    position = x.to(found.position)
+    index = position.to(found.index)
+    return look_up(table, index) + (position + -index) * look_up(constants[f"{role}slope"], index)
+
+
 @exact.register
 def _(node: TableActivation, x: Exact) -> Exact:
-    return look_up(node.constants()["table"], x.to(node.index_type))
+    constants = node.constants()
+    y = read(node.found, constants, x)
+    if node.lines is not None:
+        above, below = (Exact.of(constants["line"])[i] for i in (0, 1))
+        y = y + Exact(np.maximum(x.raw, 0), x.fraction) * above + Exact(np.minimum(x.raw, 0), x.fraction) * below
+    return y
+
+
+def shifted_down(x: Exact, places: Array, fraction: int) -> Exact:
+    """Return x / 2**places rounded down to `fraction` bits."""
+    shift = fraction - x.fraction
+    scaled = [Fraction(int(v)) * Fraction(2) ** (shift - int(k)) for v, k in zip(x.raw.flat, places.flat, strict=True)]
+    raw = np.array([r.numerator // r.denominator for r in scaled], dtype=object)
+    return Exact(raw.reshape(x.raw.shape), fraction)
+
+
+@exact.register
+def _(node: Exponential, x: Exact) -> Exact:
+    constants = node.constants()
+    exponent = (x * Exact.of(constants["factor"])).to(node.exponent_type)
+    whole = exponent.raw >> exponent.fraction
+    rest = Exact(exponent.raw - (whole << exponent.fraction), exponent.fraction)
+    octave = read(node.found, constants, rest)
+    places = np.clip(node.highest - whole, 0, node.shift_type.raw_max) - node.highest
+    return shifted_down(octave, places, node.value_type.fraction)
+
+
+@exact.register
+def _(node: Softsign, x: Exact) -> Exact:
+    kind = node.magnitude_type
+    one = 1 << kind.fraction
+    magnitude = np.abs(Exact(x.raw, x.fraction).at(kind.fraction)) + one
+    places = np.vectorize(int.bit_length, otypes=[object])(magnitude) - 1  # of the leading bit
+    fraction = Exact((magnitude << (kind.width - 1 - places)) - (1 << kind.width - 1), kind.width - 1)
+    octave = read(node.found, node.constants(), fraction).to(node.typed("table"))
+    inverse = shifted_down(octave, places - kind.fraction, octave.fraction)
+    rest = (1 << octave.fraction) - inverse.raw
+    return Exact(np.where(x.raw < 0, -rest, rest), octave.fraction)
+
+
+@exact.register
+def _(node: SampleNormalization, x: Exact) -> Exact:
+    constants = node.constants()
+    spread, sets = node.spread_type, Exact(in_sets(node, x.raw), x.fraction)
+    squares = (sets * sets).raw.sum(axis=-1, keepdims=True)
+    distance, variance = sets, Exact(squares, 2 * x.fraction)
+    if node.centred:
+        n, total = node.members, sets.raw.sum(axis=-1, keepdims=True)
+        distance = Exact(n * sets.raw - total, x.fraction)
+        variance = Exact(n * squares - total**2, 2 * x.fraction)
+    v = (variance + Exact.of(constants["added"])).at(spread.fraction)
+    pairs = np.vectorize(lambda raw: (spread.width - raw.bit_length()) // 2 if raw else 0, otypes=[object])(v)
+    inverse = read(node.found, constants, Exact(v << 2 * pairs, spread.width - 2)).to(node.typed("table"))
+    scaled = Exact(distance.raw << pairs, x.fraction + spread.integer // 2 - 1).to(node.short_type)
+    normal = (scaled * inverse).to(node.normal_type)
+    scale, bias = (Exact.of(constants[role]) for role in ("scale", "bias"))
+    y = normal * Exact(per_member(node, scale.raw), scale.fraction) + Exact(per_member(node, bias.raw), bias.fraction)
+    return Exact(out_of_sets(node, y.raw), y.fraction)
+
+
+@exact.register
+def _(node: PRelu, x: Exact) -> Exact:
+    result_type = node.typed("result")
+    slope = Exact.of(node.constants()["slope"])
+    every = np.tile(slope.raw, node.output.size // len(slope.raw)).reshape(node.output.shape)
+    below = (x * Exact(every, slope.fraction)).to(result_type)
+    return Exact(np.where(x.raw < 0, below.raw, x.to(result_type).raw), result_type.fraction, result_type)
+
+
+@exact.register
+def _(node: ThresholdRelu, x: Exact) -> Exact:
+    result_type, c = node.typed("result"), {role: Exact.of(k) for role, k in node.constants().items()}
+    above = x.to(result_type).raw
+    if node.max_value is not None:
+        above = Exact(np.maximum(x.raw, 0), x.fraction, x.type).to(result_type).raw
+        above = np.minimum(above, c["limit"].to(result_type).raw)
+    below = (x * c["slope"] + c["offset"]).to(result_type).raw
+    beyond = np.array([Fraction(int(raw)) / Fraction(2) ** x.fraction > Fraction(node.threshold) for raw in x.raw.flat])
+    return Exact(np.where(beyond.reshape(x.raw.shape), above, below), result_type.fraction, result_type)
 
 
 @exact.register
@@ -309,27 +525,35 @@ def _(node: ScaledQuantize, x: Exact) -> Exact:
 
 @exact.register
 def _(node: Softmax, x: Exact) -> Exact:
-    rows = x.reshape(-1, node.classes)
+    last = np.moveaxis(x.raw, node.axis if node.axis < 0 else node.axis + 1, -1)
+    rows = Exact(last.reshape(-1, node.classes), x.fraction, x.type)
     top = rows[np.arange(len(rows.raw)), rows.raw.argmax(axis=1)].reshape(-1, 1)
     if node.implementation == "argmax":
         first = np.arange(node.classes) == rows.raw.argmax(axis=1)[:, None]
-        return Exact(first.astype(int).astype(object), 0).reshape(*x.raw.shape)
+        return Exact(back(node, first.astype(int).astype(object), last.shape), 0)
     constants = node.constants()
     argument = rows if node.implementation == "latency" else top + -rows
-    e = look_up(constants["exp_table"], argument.to(node.exp_index_type))
-    inverse = [reciprocal(node, constants["inv_table"], total, e.fraction) for total in e.raw.sum(axis=1)]
-    return (e * Exact(np.array(inverse, dtype=object)[:, None], node.inverse_type.fraction)).reshape(*x.raw.shape)
+    e = read(node.exp_found, constants, argument, "exp_").to(node.typed("exp_table"))
+    inverse = [reciprocal(node, constants, total, e.fraction) for total in e.raw.sum(axis=1)]
+    y = e * Exact(np.array(inverse, dtype=object)[:, None], node.inverse_type.fraction)
+    return Exact(back(node, y.raw, last.shape), y.fraction)
 
 
-def reciprocal(node: Softmax, table: Constant, total: int, fraction: int) -> int:
+def back(node: Softmax, y: Array, shape: tuple[int, ...]) -> Array:
+    """Return the classes to their axis."""
+    return np.moveaxis(y.reshape(shape), -1, node.axis if node.axis < 0 else node.axis + 1)
+
+
+def reciprocal(node: Softmax, constants: dict[str, Constant], total: int, fraction: int) -> int:
     """Return ``1 / (total * 2**-fraction)`` in units of the last bit of the node's inverse type."""
     if total == 0:
         return 0  # what it is multiplied with is 0
     up = fraction + 1 - total.bit_length()  # brings the sum into [1, 2)
     scaled = total << up if up >= 0 else total >> -up
     beyond_one = Exact(np.array([scaled - (1 << fraction)], dtype=object), fraction)
-    (entry,) = look_up(table, beyond_one.to(node.inv_index_type)).raw
-    down = node.inverse_type.fraction - table.type.fraction
+    found = read(node.inv_found, constants, beyond_one, "inv_").to(node.typed("inv_table"))
+    (entry,) = found.raw
+    down = node.inverse_type.fraction - found.fraction
     return int(entry) << down + up
 
 
@@ -401,6 +625,18 @@ def _(node: ZeroPadding, x: Exact) -> Exact:
     return Exact(pad(node, x.raw), x.fraction, x.type)
 
 
+@exact.register
+def _(node: Gather, x: Exact) -> Exact:
+    return Exact(moved(node, x.raw), x.fraction, x.type)
+
+
+@exact.register
+def _(node: BilinearUpSampling, x: Exact) -> Exact:
+    quotient_type = node.division.quotient_type
+    accum = Exact(up_sampled(node, x.raw), x.fraction).to(node.typed("accum"))
+    return Exact(accum.at(quotient_type.fraction) // node.weight, quotient_type.fraction)
+
+
 # ---- floats ----
 
 
@@ -418,8 +654,25 @@ def _(node: Weighted, x: Array) -> Array:
 
 
 @real.register
-def _(node: Recurrent, x: Array) -> Array:
-    h, *cells = (real(quantizer, np.zeros((len(x), node.units))) for quantizer in node.quantizers.values())
+def _(node: Contraction, a: Array, b: Array) -> Array:
+    first, second, output = node.terms
+    return np.einsum(f"z{first},z{second}->z{output}", a, b)
+
+
+@real.register
+def _(node: Embedding, x: Array) -> Array:
+    return node.weight[np.clip(np.round(x).astype(int), 0, len(node.weight) - 1)]
+
+
+@real.register
+def _(node: Slice, x: Array) -> Array:
+    return x[:, *node.key]
+
+
+@real.register
+def _(node: Recurrent, x: Array, *given: Array) -> Array:
+    started = given or [np.zeros((len(x), node.units))] * 2
+    h, *cells = (real(q, start) for q, start in zip(node.quantizers.values(), started, strict=False))
     answers = []
     for t in reversed(range(node.steps)) if node.go_backwards else range(node.steps):
         a = np.split(x[:, t] @ node.weight + node.bias, node.gates, axis=1)
@@ -439,12 +692,56 @@ def _(node: Recurrent, x: Array) -> Array:
             new = z * h + (1 - z) * real(node.activation, a[2] + of_reset)
         answers.append(new)
         h = real(node.state_quantizer, new)
-    return np.stack(answers, axis=1) if node.return_sequences else answers[-1]
+    kept = answers if node.return_sequences else answers[-1:]
+    kept = [*kept, memory] if isinstance(node, LSTM) and node.return_cell else kept
+    return np.stack(kept, axis=1)
 
 
 @real.register
 def _(node: BatchNormalization, x: Array) -> Array:
-    return x * node.scale + node.bias
+    return x * per_channel(node, node.scale) + per_channel(node, node.bias)
+
+
+@real.register
+def _(node: SampleNormalization, x: Array) -> Array:
+    sets = in_sets(node, x)
+    if node.centred:
+        sets = sets - sets.mean(axis=-1, keepdims=True)
+    squares = (sets**2).mean(axis=-1, keepdims=True) if node.centred else (sets**2).sum(axis=-1, keepdims=True)
+    y = sets / np.sqrt(np.maximum(squares + node.epsilon, 1e-24))
+    return out_of_sets(node, y * per_member(node, node.scale) + per_member(node, node.bias))
+
+
+@real.register
+def _(node: Exponential, x: Array) -> Array:
+    return np.exp(x)
+
+
+@real.register
+def _(node: Softsign, x: Array) -> Array:
+    return np.asarray(x / (1 + np.abs(x)))
+
+
+@real.register
+def _(node: PRelu, x: Array) -> Array:
+    slope = np.tile(node.slope, node.output.size // node.slope.size).reshape(node.output.shape)
+    return np.where(x < 0, x * slope, x)
+
+
+@real.register
+def _(node: ThresholdRelu, x: Array) -> Array:
+    above = x if node.max_value is None else np.clip(x, 0, node.max_value)
+    return np.where(x > node.threshold, above, node.negative_slope * (x - node.threshold))
+
+
+@real.register
+def _(node: Gather, x: Array) -> Array:
+    return moved(node, x)
+
+
+@real.register
+def _(node: BilinearUpSampling, x: Array) -> Array:
+    return np.asarray(up_sampled(node, x) / node.weight, dtype=np.float64)
 
 
 @real.register
@@ -467,7 +764,7 @@ def _(node: HardActivation, x: Array) -> Array:
 
 @real.register
 def _(node: TableActivation, x: Array) -> Array:
-    return node.values(x)
+    return node.values(x) if node.curve is None else node.curve(x)
 
 
 @real.register
@@ -477,8 +774,9 @@ def _(node: ScaledQuantize, x: Array) -> Array:
 
 @real.register
 def _(node: Softmax, x: Array) -> Array:
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return np.asarray(e / e.sum(axis=-1, keepdims=True))
+    axis = node.axis if node.axis < 0 else node.axis + 1
+    e = np.exp(x - x.max(axis=axis, keepdims=True))
+    return np.asarray(e / e.sum(axis=axis, keepdims=True))
 
 
 @real.register

@@ -256,14 +256,13 @@ def _keras_layer(kind: str, shape: tuple[int | None, ...], **options: Any) -> An
 @pytest.mark.parametrize(
     ("kind", "shape", "options", "message"),
     [
-        ("Conv2D", (8, 8, 1), {"filters": 2, "kernel_size": 3, "dilation_rate": 2}, "dilation_rate"),
-        ("Conv2D", (8, 8, 2), {"filters": 2, "kernel_size": 3, "groups": 2}, "groups"),
-        ("Conv1D", (8, 1), {"filters": 2, "kernel_size": 3, "padding": "causal"}, "padding"),
-        ("BatchNormalization", (4, 3), {"axis": 1}, "axis"),
-        ("Softmax", (4, 3), {"axis": 1}, "axis"),
-        ("ReLU", (4,), {"threshold": 0.5}, "threshold"),
+        ("Softmax", (4, 3), {"axis": (1, 2)}, "axis"),
+        ("LayerNormalization", (2, 4, 3), {"axis": (1, 3)}, "axes next to each other"),
+        ("UpSampling2D", (2, 4, 3), {"interpolation": "bicubic"}, "interpolation"),
+        ("Conv2D", (3, 8, 8), {"filters": 2, "kernel_size": 3, "data_format": "channels_first"}, "data_format"),
+        ("Cropping2D", (3, 8, 8), {"data_format": "channels_first"}, "move the channels to the last axis"),
         ("LSTM", (4, 3), {"units": 2, "activation": "softmax"}, "softmax"),
-        ("GaussianNoise", (4,), {"stddev": 1.0}, "GaussianNoise"),
+        ("Masking", (4, 3), {}, "Masking"),
         ("MaxPooling2D", (4, 8, 8), {"data_format": "channels_first"}, "data_format"),
     ],
 )

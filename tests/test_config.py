@@ -309,7 +309,7 @@ def test_bad_arguments_of_config_from_keras_model(model: Any, options: dict[str,
     [
         ({"backend": "Quartus"}, "unknown backend 'Quartus'; choose from Vitis, Vivado"),
         ({"io_type": "io_serial"}, "old name of 'io_stream'"),
-        ({"io_type": "parallel"}, "'parallel' is not available; use 'io_parallel'"),
+        ({"io_type": "parallel"}, "unknown io_type 'parallel'; choose from io_parallel, io_stream"),
         ({"part": "xc7 [exec rm]"}, "no part number"),
         ({"part": ""}, "no part number"),
         ({"clock_period": 0}, "not a positive number of nanoseconds"),

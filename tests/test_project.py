@@ -280,12 +280,15 @@ def run_test_bench(folder: Path, count: int) -> np.ndarray:
     return np.loadtxt(folder / "tb" / "tb_data" / "csim_results.log", ndmin=2)
 
 
-@pytest.mark.parametrize("name", SOME)
-def test_the_test_bench_computes_what_predict_does(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "io_type"),
+    [*((name, "io_parallel") for name in SOME), ("conv2d_net", "io_stream"), ("residual_two_inputs", "io_stream")],
+)
+def test_the_test_bench_computes_what_predict_does(name: str, io_type: str, tmp_path: Path) -> None:
     model = MODELS[name]()
     shapes = [v.shape for v in kconvert.convert_from_keras_model(model).inputs]
     x = [np.random.default_rng(i).normal(size=(9, *shape)).astype(np.float32) for i, shape in enumerate(shapes)]
-    hls_model = converted(model, tmp_path / "prj", input_data_tb=x)
+    hls_model = converted(model, tmp_path / "prj", input_data_tb=x, io_type=io_type)
     found = run_test_bench(hls_model.write(), len(x[0]))
     hls_model.compile()
     answers = as_list(hls_model.predict(x if len(x) > 1 else x[0]))

@@ -208,20 +208,30 @@ HLSConfig:
   Model: {Precision: 'fixed<16,6>', Compression: true, BramFactor: 1000000000, TraceOutput: false}
   LayerType: {Dense: {Compression: false, ConvImplementation: LineBuffer}}
   LayerName:
-    conv: {ParallelizationFactor: 4, Strategy: Unrolled}
+    conv: {ParallelizationFactor: 4, ConvImplementation: Encoded, Strategy: compressed}
     conv_relu: {ReuseFactor: 8}
     output_softmax: {Strategy: Stable}
 """
         )
     messages = [str(w.message) for w in caught]
     assert messages == [
-        "LayerName → conv → Strategy: Unrolled is built as Latency",
-        "left out, without effect on any result: Model → Compression; Model → BramFactor; LayerType → Dense → "
-        "ConvImplementation; LayerName → conv → ParallelizationFactor; LayerName → conv_relu → ReuseFactor "
+        "LayerName → conv → ConvImplementation: Encoded is built as LineBuffer",
+        "LayerName → conv → Strategy: compressed is built as Resource",
+        "left out, without effect on any result: Model → Compression; Model → BramFactor; LayerName → "
+        "conv_relu → ReuseFactor "
         "(no counterpart here, or not that layer's)",
     ]
     assert hls_model["output_softmax"].implementation == "stable"
-    assert hls_model["conv"].strategy == "Latency"
+    conv = hls_model["conv"]
+    assert (conv.strategy, conv.parallelization_factor) == ("Resource", 4)
+
+
+def test_settings_of_hardware_mean_what_they_mean_elsewhere() -> None:
+    text = "{Strategy: unrolled, ReuseFactor: 2, ParallelizationFactor: 4, ConvImplementation: LineBuffer}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConfigWarning)
+        conv = convert(f"KerasH5: model.h5\nHLSConfig: {{LayerName: {{conv: {text}}}}}\n")["conv"]
+    assert (conv.strategy, conv.reuse_factor, conv.parallelization_factor) == ("Unrolled", 2, 4)
 
 
 def test_the_linear_activation_of_the_peer_is_the_layer_itself() -> None:

@@ -46,7 +46,9 @@ _DEFAULTS = ProjectSettings()
 )
 @click.option("-x", "--precision", default=DEFAULT_PRECISION, show_default=True, help="Default type.")
 @click.option("-r", "--reuse-factor", type=int, default=1, show_default=True, help="Default reuse factor.")
-@click.option("--io-type", default=_DEFAULTS.io_type, show_default=True, help="How tensors pass between layers.")
+@click.option(
+    "--io-type", default=_DEFAULTS.io_type, show_default=True, help="io_parallel or io_stream: how tensors pass."
+)
 @click.option("-o", "--output", type=PATH, help="File to write; standard output if left out.")
 @unsafe_option
 def config(
@@ -99,12 +101,14 @@ def _write_text(path: Path, text: str) -> None:
 
 @click.command(cls=Command, example="kconvert convert -c config.yml")
 @config_option
+@click.option("--fifo-depths", is_flag=True, help="Measure how deep streams have to be, and write that.")
 @unsafe_option
-def convert(config: Path, allow_unsafe: bool) -> Result:
+def convert(config: Path, fifo_depths: bool, allow_unsafe: bool) -> Result:
     """Convert a model and write its project folder."""
     from kconvert.converters import convert_from_config
 
     model = convert_from_config(config, allow_unsafe=allow_unsafe)
+    depths = {"fifo_depths": model.fifo_depths(keep=True)} if fifo_depths else {}
     folder = model.write()
     settings = model.settings
     layers = _layers(model)
@@ -114,6 +118,7 @@ def convert(config: Path, allow_unsafe: bool) -> Result:
         "backend": settings.backend,
         "part": settings.part,
         "layers": layers,
+        **depths,
     }
     return Result(data, [_table_of(layers), f"wrote the project {settings.project_name} into {folder}"])
 

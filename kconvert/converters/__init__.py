@@ -16,7 +16,7 @@ from kconvert.converters.registry import read_layer
 from kconvert.converters.spec import LayerSpec, ModelSpec, TensorRef
 from kconvert.errors import KConvertError, ModelError, PrecisionWarning
 from kconvert.layers import Node, Value, Weighted
-from kconvert.model import HLSModel
+from kconvert.model import HLSModel, LayerCall
 from kconvert.optimizers import keep_quantised_exact, split_activations
 from kconvert.optimizers.selection import select_passes
 from kconvert.types import FixedType
@@ -84,7 +84,7 @@ def convert_from_keras_model(
         part: FPGA part number.
         clock_period: In ns.
         clock_uncertainty: Share of the period to keep free, as ``"12.5%"``; the tool's default if left out.
-        io_type: ``"io_parallel"``.
+        io_type: ``"io_parallel"``: all elements of a tensor at once; ``"io_stream"``: one position after the other.
         input_data_tb: Samples for the C++ test bench: an array (a list of arrays for several inputs) or a .npy file.
         output_data_tb: The answers to compare with; Keras' own if left out and the model is a live one.
 
@@ -104,6 +104,13 @@ def convert_from_keras_model(
     hls_model.keras_model = model if hls_model.spec.source == "live model" and hls_model.spec is not model else None
     hls_model.run(select_passes(hls_model.config.passes, hls_model.config.skipped_passes))
     warn_of_saturated_constants(hls_model)
+    if settings.io_type == "io_stream" or hls_model.config.fifo_depths:
+        from kconvert.streams import check_streams
+
+        check_streams(hls_model)
+    from kconvert.limits import warn_of_limits
+
+    warn_of_limits(hls_model)
     if input_data_tb is not None:
         from kconvert.project import test_bench_data
 
@@ -174,7 +181,8 @@ def build_model(
     """Return the graph of a model as it was read, one node per layer call; no pass has run."""
     model = HLSModel(spec, hls_config, settings)
     values: dict[TensorRef, Value] = {}
-    pending = [(layer, number) for layer in spec.layers for number in range(len(layer.calls))]
+    layers = [replace(layer, keras_version=spec.keras_version) for layer in spec.layers]
+    pending = [(layer, number) for layer in layers for number in range(len(layer.calls))]
     while pending:
         rest = [item for item in pending if not _add_call(model, values, *item)]
         if len(rest) == len(pending):
@@ -194,29 +202,34 @@ def _add_call(model: HLSModel, values: dict[TensorRef, Value], layer: LayerSpec,
     inputs = [values[ref] for ref in refs]
     shapes = [v.shape for v in inputs]
     try:
-        chain = read_layer(layer, inputs)
+        block = read_layer(layer, inputs)
     except (ValueError, TypeError, LookupError, ArithmeticError) as error:  # a config that Keras never wrote
         if isinstance(error, KConvertError):
             raise
         what = f"layer {layer.name!r} ({layer.class_name})"
         raise ModelError(f"{what}: its config does not make sense: {error}") from error
     if number:  # a layer called again: other inputs, same weights and settings
-        for node in chain:
+        for node in block.nodes:
             node.name += f":{number}"
             if isinstance(node, Weighted) and node.activation is not None:
                 node.activation.name += f":{number}"
-    last = chain[-1]
-    if isinstance(last, Weighted) and layer.config.get("use_bias") is False:  # zeros, for good
-        last.preset = {"bias": FixedType(1, 1, signed=False), **last.preset}
-    try:
-        for node in chain:
-            inputs = [model.add(node, *inputs)]
-            if node is not last:
-                node.output.names = []  # no tensor of the Keras model
-    except ValueError as error:
-        raise ModelError(f"layer {layer.name!r} does not fit its inputs {shapes}: {error}") from error
-    (output,) = inputs
-    if any(n < 1 for n in output.shape):
-        raise ModelError(f"layer {layer.name!r} makes an empty tensor {output.shape} of {shapes}")
-    values[TensorRef(layer.name, number)] = output
+    for node in block.nodes:
+        model.adopt(node)
+        node.output.names = []  # no tensor of the Keras model, unless it is one of the block's outputs
+    for index, output in enumerate(block.outputs):
+        if any(n < 1 for n in output.shape):
+            raise ModelError(f"layer {layer.name!r} makes an empty tensor {output.shape} of {shapes}")
+        last = output.producer
+        if isinstance(last, Weighted) and layer.config.get("use_bias") is False:  # zeros, for good
+            last.preset = {"bias": FixedType(1, 1, signed=False), **last.preset}
+        ref = TensorRef(layer.name, number, index)
+        output.names.append(_trace_name(ref))
+        values[ref] = output
+    model.calls.append(LayerCall(layer.name, tuple(block.nodes), tuple(inputs), block.outputs))
     return True
+
+
+def _trace_name(ref: TensorRef) -> str:
+    """Return the key of a tensor in ``trace``; a layer called again, and its further outputs, add a number."""
+    call = f":{ref.call}" if ref.call else ""
+    return f"{ref.layer}{call}" + (f"[{ref.index}]" if ref.index else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,8 +15,36 @@ from kconvert.errors import ModelError, UnsupportedLayerError, did_you_mean
 from kconvert.layers import Node, Value
 from kconvert.plugins import load_plugins
 
-Reader = Callable[[LayerSpec, list[Value]], Node | tuple[Node, ...]]
-"""Makes the node of a layer; or a chain of nodes, each reading the one before, named after the layer but the last."""
+
+@dataclass
+class Block:
+    """A layer that is a small graph of nodes, or that has several outputs: what a reader made, already connected.
+
+    Attributes:
+        nodes: The nodes, every one after those it reads.
+        outputs: What the layer returns.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    outputs: tuple[Value, ...] = ()
+
+    def add(self, node: Node, *inputs: Value) -> Value:
+        """Let `node` read `inputs`; returns its output."""
+        self.nodes.append(node.connect(*inputs))
+        return node.output
+
+    def include(self, other: Block) -> tuple[Value, ...]:
+        """Take over the nodes of a block; returns its outputs."""
+        self.nodes += other.nodes
+        return other.outputs
+
+
+ChainReader = Callable[[LayerSpec, list[Value]], Node | tuple[Node, ...]]
+Reader = Callable[[LayerSpec, list[Value]], Node | tuple[Node, ...] | Block]
+"""Makes the node of a layer; or a chain of nodes, each reading the one before; or a small graph.
+
+The last node of a chain is named after the layer, as is the node of a block that the layer's settings are for.
+"""
 R = TypeVar("R", bound=Reader)
 ActivationReader = Callable[[str, Mapping[str, Any]], Node]
 
@@ -75,11 +104,12 @@ def supported_activations() -> list[str]:
     return sorted(_activations)
 
 
-def read_layer(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
-    """Return the node of `layer`, or the chain of nodes that it is in hardware.
+def read_layer(layer: LayerSpec, inputs: list[Value]) -> Block:
+    """Return the nodes that `layer` is in hardware, connected to `inputs`.
 
     Raises:
         UnsupportedLayerError: there is no reader; the message names the layer and what is near.
+        ModelError: the layer does not fit its inputs.
     """
     load_readers()
     reader = _readers.get(layer.class_name)
@@ -95,11 +125,25 @@ def read_layer(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
             f"to add a layer, register a reader with kconvert.converters.registry.reads({layer.class_name!r})"
         )
     made = reader(layer, inputs)
-    chain = made if isinstance(made, tuple) else (made,)
-    for node in chain:
-        node.layer_class = layer.class_name
-    chain[-1].layer = layer.name
-    return chain
+    if not isinstance(made, Block):
+        chain = made if isinstance(made, tuple) else (made,)
+        chain[-1].layer = layer.name
+        made = _connected(layer, chain, inputs)
+    for node in made.nodes:  # that of a layer inside a layer has its class already
+        node.layer_class = node.layer_class or layer.class_name
+    return made
+
+
+def _connected(layer: LayerSpec, chain: tuple[Node, ...], inputs: list[Value]) -> Block:
+    block, values = Block(), tuple(inputs)
+    try:
+        for node in chain:
+            values = (block.add(node, *values),)
+    except ValueError as error:
+        shapes = [v.shape for v in inputs]
+        raise ModelError(f"layer {layer.name!r} does not fit its inputs {shapes}: {error}") from error
+    block.outputs = values
+    return block
 
 
 def activation(layer: LayerSpec, key: str = "activation") -> Node | None:
@@ -116,11 +160,13 @@ def make_activation(layer: LayerSpec, node_name: str, name: str, options: Mappin
     """Return the node called `node_name` of the activation function `name`.
 
     A function that a QKeras layer names is QKeras' own, where it has one of that name; it is registered with
-    ``"qkeras>"`` in front.
+    ``"qkeras>"`` in front. One that meant something else before Keras 3 is registered with ``"keras 2>"`` in front,
+    too.
     """
     load_readers()
-    own = f"qkeras>{name}" if layer.class_name.startswith("Q") else name
-    reader = _activations.get(own) or _activations.get(name)
+    own = [f"qkeras>{name}"] if layer.class_name.startswith("Q") else []
+    old = [f"keras 2>{name}"] if (layer.keras_version or "").startswith(("1.", "2.")) else []
+    reader = next((_activations[key] for key in (*own, *old, name) if key in _activations), None)
     if reader is None:
         raise UnsupportedLayerError(
             f"layer {layer.name!r}: activation {name!r} is not supported"
@@ -155,6 +201,17 @@ def only(layer: LayerSpec, key: str, *allowed: object) -> None:
         raise UnsupportedLayerError(
             f"layer {layer.name!r} ({layer.class_name}): {key}={value!r} is not supported, only "
             f"{' or '.join(map(repr, allowed))}"
+        )
+
+
+def channels_last(layer: LayerSpec) -> None:
+    """Refuse a layer whose channels come before the axes of space: every tensor has its channels last."""
+    data_format = layer.config.get("data_format")
+    if data_format not in ("channels_last", None):
+        raise UnsupportedLayerError(
+            f"layer {layer.name!r} ({layer.class_name}): data_format={data_format!r} is not supported, only "
+            f"'channels_last'; move the channels to the last axis (keras.layers.Permute, and the weights stay as they "
+            f"are) and build the model with data_format='channels_last'"
         )
 
 

@@ -41,6 +41,7 @@ class LayerSpec:
         weight_names: One name per array, such as ``"kernel"``, or ``""`` where it is not known.
         registered_name: Name under which the class is registered with Keras (``"qkeras>QDense"``), if known.
         module: The Python module of the class (``"keras.layers"``), if known.
+        keras_version: Version of the Keras that made the model, if known.
     """
 
     class_name: str
@@ -51,6 +52,7 @@ class LayerSpec:
     weight_names: tuple[str, ...] = ()
     registered_name: str | None = None
     module: str | None = None
+    keras_version: str | None = None
 
     def weight(self, name: str) -> npt.NDArray[Any] | None:
         """Return the first array called `name`, or None where the layer has no such weight."""

@@ -16,20 +16,24 @@ import numpy as np
 import numpy.typing as npt
 
 from kconvert.csim.compiler import cache_folder, compile_object
-from kconvert.errors import CompileError, InputError, PrecisionWarning
+from kconvert.errors import CompileError, InputError, PrecisionWarning, StreamError
 from kconvert.firmware import Firmware, storage_of
 from kconvert.inputs import input_arrays
 from kconvert.layers import Value
+from kconvert.streams import Stream, StreamFirmware, firmware_of
 
 if TYPE_CHECKING:
     from kconvert.model import Arrays, HLSModel
 
 Array = npt.NDArray[Any]
 
+_RUN = {"uint8": "kconvert_run_byte", "float32": "kconvert_run_float", "float64": "kconvert_run_double"}
+"""The function that takes inputs of a dtype."""
+
 
 def load(model: HLSModel) -> Library:
     """Compile the firmware of `model`, or find it in the cache, and load it with the model's weights."""
-    firmware = Firmware(model)
+    firmware = firmware_of(model)
     sources = {**firmware.sources(with_weights=False), "bridge.cpp": firmware.bridge()}
     path = compile_object(sources, "bridge.cpp")
     try:
@@ -52,12 +56,17 @@ class Library:
         self._outputs = [port.value for port in firmware.ports_out]
         self._steps = [step.node.output for step in firmware.steps]
         self._traced = model.traced()
-        self._object = _load_copy(path)
+        self._object = load_copy(path)
         weakref.finalize(self, _ctypes.dlclose, self._object._handle)  # a tuning loop loads hundreds
-        for name in ("kconvert_run_float", "kconvert_run_double"):
+        for name in _RUN.values():
             function = getattr(self._object, name)
             function.restype = ctypes.c_int
             function.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_long, ctypes.c_void_p, ctypes.c_int]
+        self._streams: dict[str, Stream] = {}
+        if isinstance(firmware, StreamFirmware):
+            self._streams = {stream.variable: stream for stream in firmware.streams}
+            self._object.kconvert_stream_fault.restype = ctypes.c_char_p
+            self._object.kconvert_stream_fault.argtypes = [ctypes.POINTER(ctypes.c_long)]
         self._object.kconvert_load.restype = None
         self._object.kconvert_load.argtypes = [ctypes.c_int, ctypes.c_void_p]
         for index, named in enumerate(firmware.constants):
@@ -93,21 +102,42 @@ class Library:
         traces = [np.empty((samples, v.size)) for v in self._steps] if traced else []
         reports = np.zeros((len(arrays), 2), dtype=np.int_)
         if samples:
-            double = arrays[0].dtype == np.float64
-            run = self._object.kconvert_run_double if double else self._object.kconvert_run_float
+            run = getattr(self._object, _RUN[arrays[0].dtype.name])
             sinks = _pointers(traces) if traced else None
             count = _threads(threads)
             if run(_pointers(arrays), _pointers(outputs), sinks, samples, reports.ctypes.data, count):
                 raise CompileError("cannot start a thread with a stack large enough for this model")
+            if self._streams:
+                self._check_streams()
         for value, array, (outside, not_finite) in zip(self._inputs, arrays, reports, strict=True):
             _check_values(value, array, int(outside), int(not_finite))
         return outputs, traces
 
+    def _check_streams(self) -> None:
+        left = ctypes.c_long()
+        name = self._object.kconvert_stream_fault(ctypes.byref(left))
+        if name is None:
+            return
+        if left.value < 0:
+            raise MemoryError("no memory for the streams of this model")
+        stream = self._streams[name.decode()]
+        what = f"leaves {left.value} words in it" if left.value else "reads one more"
+        raise StreamError(
+            f"stream {stream.variable!r}: {_end(stream.writer)} writes words for {_end(stream.reader)}, which {what} "
+            f"({stream.words} words of {stream.width} elements were expected)"
+        )
+
     def _arrays(self, x: Arrays) -> list[Array]:
-        """Return the inputs as C-contiguous arrays of one dtype, float32 or float64."""
+        """Return the inputs as C-contiguous arrays of one dtype: uint8, float32 or float64."""
         arrays = input_arrays(self._inputs, x)
+        if all(a.dtype in (np.bool_, np.uint8) for a in arrays):
+            return [np.ascontiguousarray(a).view(np.uint8) for a in arrays]
         dtype = np.float32 if all(_fits_float32(a.dtype) for a in arrays) else np.float64
         return [np.ascontiguousarray(a, dtype=dtype) for a in arrays]
+
+
+def _end(name: str | None) -> str:
+    return "the caller" if name is None else repr(name)
 
 
 def _fits_float32(dtype: np.dtype[Any]) -> bool:
@@ -119,7 +149,7 @@ def _check_values(value: Value, array: Array, outside: int, not_finite: int) -> 
     if not_finite:
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise InputError(f"input {name!r}: {not_finite} of {array.size} values are NaN or infinite, first at {where}")
-    if outside:
+    if outside and value.producer.preset.get("result") != kind:  # a quantizer's saturation is part of the model
         warnings.warn(
             f"input {name!r}: {outside} of {array.size} values are outside [{kind.min:g}, {kind.max:g}], the range of "
             f"its type {kind}; scale them, or set LayerName → {name} → Precision → result",
@@ -140,7 +170,8 @@ def _pointers(arrays: list[Array]) -> Any:
     return (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
 
 
-def _load_copy(path: Path) -> ctypes.CDLL:
+def load_copy(path: Path) -> ctypes.CDLL:
+    """Load a copy of the object at `path`, whose globals nobody else has."""
     folder = cache_folder()
     try:
         handle, name = tempfile.mkstemp(suffix=".so", dir=folder)

@@ -11,19 +11,20 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from kconvert.errors import ConfigError, GraphError, PrecisionWarning
-from kconvert.layers.base import MAX_WIDTH, Constant, Node
+from kconvert.layers.base import MAX_WIDTH, Constant, Node, narrowed
 from kconvert.layers.core import View
+from kconvert.layers.curves import CURVES, Curve
+from kconvert.layers.lookup import Lookup, default_table_type
 from kconvert.types import FixedType, Overflow, Rounding, exact_type, grow
 
 LARGEST_TABLE = 1 << 20
 LARGEST_EXACT_TABLE = 1 << 16
 """Most entries of a table that holds every input a step function has, unless the settings name another size."""
-TABLE_TYPE = FixedType(18, 8, True, Rounding.RND, Overflow.SAT)
 SOFTMAX_IMPLEMENTATIONS = ("stable", "latency", "argmax")
 
 
@@ -31,6 +32,7 @@ SOFTMAX_IMPLEMENTATIONS = ("stable", "latency", "argmax")
 class Quantize(View):
     """Stores its input in the type of its result: a quantizer used as an activation."""
 
+    pointwise = True
     absorbs = True
     narrows = True
     keeps_values = False
@@ -55,6 +57,7 @@ class ScaledQuantize(Node):
     roles: ClassVar[Mapping[str, str]] = {"code": "code_type", "scale": "scale_type", "result": "result_type"}
     template = "scaled_quantize"
     kernel = "nnet_activation.h"
+    pointwise = True
     absorbs = True
     narrows = True
 
@@ -99,6 +102,7 @@ class Relu(Node):
 
     template = "relu"
     kernel = "nnet_activation.h"
+    pointwise = True
     absorbs = True
     narrows = True
     leaky_roles: ClassVar[Mapping[str, str]] = {"slope": "slope_type", "result": "result_type"}
@@ -116,7 +120,10 @@ class Relu(Node):
             self.result_type = self.result_type or (exact if exact.width else source)
             return
         self.slope_type = self.slope_type or default
-        self.result_type = self.result_type or self.lossless(source * self.slope_type, "result")
+        exact = source * self.slope_type
+        if 0 <= self.negative_slope < 1:  # no product has more integer bits than its input
+            exact = FixedType(source.integer + exact.fraction, source.integer, exact.signed)
+        self.result_type = self.result_type or self.lossless(exact, "result")
 
     def constants(self) -> dict[str, Constant]:
         """Slope and limits, where there are any; limits are rounded to the result's grid."""
@@ -147,14 +154,6 @@ def index_type(source: FixedType, reach: float, size: int, signed: bool) -> Fixe
     return FixedType(width, integer, signed, Rounding.RND, Overflow.SAT)
 
 
-def table_of(function: Callable[[np.ndarray], np.ndarray], index: FixedType) -> np.ndarray:
-    """Evaluate `function` at every value of `index`, ordered by the raw bits read as an unsigned number."""
-    raw = np.arange(1 << index.width, dtype=np.int64)
-    if index.signed:
-        raw = np.where(raw > index.raw_max, raw - (1 << index.width), raw)
-    return np.asarray(function(index.from_raw(raw)))
-
-
 def check_table_size(node: Node, size: int) -> None:
     """Raise :class:`ConfigError` unless `size` is a power of two from 2 to 2^20."""
     if size < 2 or size & (size - 1) or size > LARGEST_TABLE:
@@ -163,10 +162,6 @@ def check_table_size(node: Node, size: int) -> None:
             f"layer {node.name!r}: a table of {size} entries cannot be addressed by whole bits; "
             f"use {1 << max(bits - 1, 1)} or {1 << bits}"
         )
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.asarray(1 / (1 + np.exp(-x)))
 
 
 @dataclass(frozen=True)
@@ -200,10 +195,12 @@ class StepFunction:
 
 @dataclass(eq=False, kw_only=True)
 class TableActivation(Node):
-    """A function of one variable read from a table: ``sigmoid`` or ``tanh``, or any step function.
+    """A function of one variable read from a table: a smooth one, or any step function.
 
     Attributes:
         function: Name of the function.
+        curve: The function, unless it is one of :data:`~kconvert.layers.curves.CURVES`.
+        lookup: ``"nearest"``, ``"linear"`` or ``"auto"``, see :class:`~kconvert.layers.lookup.Lookup`.
         table_size: Entries of the table, a power of two; a step function takes no more than it needs.
         table_type: Type of an entry.
         steps: The function, where it is a step function; its entries are then exact wherever the table has enough of
@@ -214,26 +211,32 @@ class TableActivation(Node):
     table_size: int = 1024
     table_type: FixedType | None = None
     steps: StepFunction | None = None
+    curve: Curve | None = None
+    lookup: str = "auto"
 
     roles: ClassVar[Mapping[str, str]] = {"table": "table_type", "result": "result_type"}
-    tunables = frozenset({"table_size"})
+    tunables = frozenset({"table_size", "lookup"})
     template = "table_activation"
     kernel = "nnet_activation.h"
+    pointwise = True
     absorbs = True
     narrows = True
 
-    functions: ClassVar[Mapping[str, Callable[[np.ndarray], np.ndarray]]] = {
-        "sigmoid": _sigmoid,
-        "tanh": np.tanh,
-    }
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps is None and self.curve is None:
+            self.curve = CURVES[self.function]
 
     def default_type(self, role: str, default: FixedType) -> FixedType | None:
         """Tables are finer than the default type by default."""
-        return TABLE_TYPE if role == "table" else super().default_type(role, default)
+        return default_table_type(default) if role == "table" else super().default_type(role, default)
 
     def infer_types(self, default: FixedType) -> None:
-        """The result is an entry of the table."""
-        self.table_type = self.table_type or TABLE_TYPE
+        """The result is an entry of the table, and what is added to it where the function follows a line."""
+        self.table_type = self.table_type or default_table_type(default)
+        if self.result_type is None and self.lines is not None:
+            exact = self.in_type() * self.line_type + self.table_type
+            self.result_type = narrowed(exact).with_(rounding=Rounding.RND, overflow=Overflow.SAT)
         self.result_type = self.result_type or self.table_type
         if self.steps is not None:
             self._warn_of_rounded_input(self.steps)
@@ -259,25 +262,43 @@ class TableActivation(Node):
         )
 
     @property
+    def lines(self) -> tuple[float, float] | None:
+        """Slopes of the straight lines the function follows above and below zero; None where it follows none."""
+        return self.curve.lines if self.curve is not None and any(self.curve.lines) else None
+
+    @property
+    def line_type(self) -> FixedType:
+        """Type of the slopes."""
+        return exact_type(self.lines or 0.0)
+
+    @property
     def values(self) -> Callable[[np.ndarray], np.ndarray]:
-        """The function."""
-        return self.functions[self.function] if self.steps is None else self.steps.values
+        """What the table holds: the function, without the lines it follows."""
+        if self.steps is not None:
+            return self.steps.values
+        return self.curve.beside_lines if self.curve is not None else np.zeros_like
+
+    @property
+    def found(self) -> Lookup:
+        """How the table is read."""
+        wanted = self.lookup if self.steps is None else "nearest"
+        return Lookup(self.index_type, self.in_type(), self.typed("table"), wanted)
 
     @property
     def index_type(self) -> FixedType:
         """Type that addresses the table."""
         if self.steps is not None:
             return self.steps.index_type(self.in_type(), self.table_size)
-        step = self.typed("table").step
-        reach = 1.0
-        edge = float(self.values(np.array([64.0]))[0])
-        while reach < 64 and edge - float(self.values(np.array([reach]))[0]) > step:
+        step, reach = self.typed("table").step, 1.0
+        ends = self.values(np.array([-64.0, 64.0]))
+        while reach < 64 and np.abs(ends - self.values(np.array([-reach, reach]))).max() > step:
             reach *= 2
         return index_type(self.in_type(), reach, self.table_size, signed=True)
 
     def constants(self) -> dict[str, Constant]:
-        """The table."""
-        return {"table": Constant(table_of(self.values, self.index_type), self.typed("table"))}
+        """The table, and the slopes of its lines and of those that the function follows."""
+        lines = {} if self.lines is None else {"line": Constant(np.array(self.lines), self.line_type)}
+        return {**self.found.constants(self.values), **lines}
 
     def check(self) -> None:
         """The table's size must be a power of two."""
@@ -286,7 +307,7 @@ class TableActivation(Node):
 
 @dataclass(eq=False, kw_only=True)
 class Softmax(Node):
-    """``exp(x) / sum(exp(x))`` over the last axis, by a table of exp and a table of reciprocals.
+    """``exp(x) / sum(exp(x))`` over an axis, by a table of exp and a table of reciprocals.
 
     ``stable`` looks up ``exp(x - max(x))``, right for inputs of any range. ``latency`` looks up ``exp(x)``, one
     comparison tree less, right while ``exp(x)`` fits ``exp_table_t``. ``argmax`` gives 1 to the (first) largest
@@ -297,7 +318,9 @@ class Softmax(Node):
     """
 
     implementation: str = "stable"
+    axis: int = -1
     table_size: int = 1024
+    lookup: str = "auto"
     exp_table_type: FixedType | None = None
     inv_table_type: FixedType | None = None
 
@@ -306,26 +329,36 @@ class Softmax(Node):
         "inv_table": "inv_table_type",
         "result": "result_type",
     }
-    tunables = frozenset({"table_size", "implementation"})
+    tunables = frozenset({"table_size", "lookup", "implementation"})
     template = "softmax"
     kernel = "nnet_softmax.h"
+    pointwise = True
     absorbs = True
     narrows = True
 
     def default_type(self, role: str, default: FixedType) -> FixedType | None:
         """Tables are finer than the default type by default."""
-        return TABLE_TYPE if role.endswith("table") else super().default_type(role, default)
+        return default_table_type(default) if role.endswith("table") else super().default_type(role, default)
 
     def infer_types(self, default: FixedType) -> None:
         """The result has the type of an entry of the exp table."""
-        self.exp_table_type = self.exp_table_type or TABLE_TYPE
-        self.inv_table_type = self.inv_table_type or TABLE_TYPE
+        self.exp_table_type = self.exp_table_type or default_table_type(default)
+        self.inv_table_type = self.inv_table_type or default_table_type(default)
         self.result_type = self.result_type or self.exp_table_type
 
     @property
     def classes(self) -> int:
         """Size of the axis that sums to 1."""
-        return self.output.shape[-1]
+        return self.output.shape[self.axis]
+
+    @property
+    def inner(self) -> int:
+        """Distance of neighbouring classes in memory: elements of the axes behind theirs."""
+        return math.prod(self.output.shape[self.axis :]) // self.classes
+
+    def at_position(self) -> Self | None:
+        """There is one if the classes are the channels."""
+        return super().at_position() if self.inner == 1 and self.axis == -1 else None
 
     @property
     def positions(self) -> int:
@@ -367,6 +400,18 @@ class Softmax(Node):
         return FixedType(bits, 0, False, Rounding.RND, Overflow.SAT)
 
     @property
+    def exp_found(self) -> Lookup:
+        """How the table of exponentials is read."""
+        argument = self.in_type() if self.implementation == "latency" else self.difference_type
+        return Lookup(self.exp_index_type, argument, self.typed("exp_table"), self.lookup)
+
+    @property
+    def inv_found(self) -> Lookup:
+        """How the table of reciprocals is read."""
+        fraction = FixedType(max(self.sum_type.fraction, 1), 0, False)
+        return Lookup(self.inv_index_type, fraction, self.typed("inv_table"), self.lookup)
+
+    @property
     def shift_range(self) -> tuple[int, int]:
         """How far the sum may have to be shifted into [1, 2): (right, left) in bits."""
         right = max(self.sum_type.integer - 2, 0) if self.sum_type.signed else max(self.sum_type.integer - 1, 0)
@@ -385,11 +430,9 @@ class Softmax(Node):
         if self.implementation == "argmax":
             return {}
         sign = 1.0 if self.implementation == "latency" else -1.0
-        exp = table_of(lambda x: np.exp(sign * x), self.exp_index_type)
-        inverse = table_of(lambda x: 1 / (1 + x), self.inv_index_type)
         return {
-            "exp_table": Constant(exp, self.typed("exp_table")),
-            "inv_table": Constant(inverse, self.typed("inv_table")),
+            **self.exp_found.constants(lambda x: np.exp(sign * x), "exp_table"),
+            **self.inv_found.constants(lambda x: 1 / (1 + x), "inv_table"),
         }
 
     def check(self) -> None:

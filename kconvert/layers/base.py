@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import re
@@ -43,6 +44,11 @@ class Value:
         """Number of elements of one sample."""
         return math.prod(self.shape)
 
+    @property
+    def positions(self) -> int:
+        """Number of positions: elements of all axes but the last."""
+        return math.prod(self.shape[:-1])
+
     def known_type(self) -> FixedType:
         """Return the type, or raise :class:`GraphError` if it was not inferred yet."""
         if self.type is None:
@@ -83,6 +89,11 @@ def image(value: Value) -> tuple[int, int, int]:
     """Return (height, width, channels) of a tensor of rank 2 or 3; rank 2 is an image of height 1."""
     *space, channels = value.shape
     return (1, space[0], channels) if len(space) == 1 else (space[0], space[1], channels)
+
+
+def narrowed(exact: FixedType) -> FixedType:
+    """Return `exact`, or the type of its upper bits if it has more than a value may have."""
+    return FixedType(min(exact.width, MAX_WIDTH), exact.integer, exact.signed, exact.rounding, exact.overflow)
 
 
 def identifier(name: str) -> str:
@@ -132,8 +143,12 @@ class Node:
     """True if its result is where a tensor gets its working width, unless it leaves the model."""
     keeps_values: ClassVar[bool] = False
     """True if its results are (a subset of) its inputs' values, so that it needs no type of its own."""
+    pointwise: ClassVar[bool] = False
+    """True if it computes every position (all axes but the last) alike and alone; see :meth:`at_position`."""
     chooses: ClassVar[bool] = False
     """True if it picks its results from constants and rounds nothing: one that is a bit is an ``ap_uint<1>``."""
+    stores_input_in: ClassVar[FixedType | None] = None
+    """Type that it stores its input in before all else: that of an input of the model that nothing else reads."""
 
     def __post_init__(self) -> None:
         self.layer = self.layer or self.name
@@ -144,6 +159,18 @@ class Node:
         """Return the shape of the output without the batch axis, from the shapes of the inputs."""
         return self.inputs[0].shape
 
+    def at_position(self) -> Self | None:
+        """Return the layer that computes one position (all axes but the last) of this one, if there is one.
+
+        There is if every position is computed alike and from nothing but the same position of the inputs.
+        """
+        if not self.pointwise or len({value.positions for value in (*self.inputs, self.output)}) > 1:
+            return None
+        one = copy.copy(self)
+        one.inputs = [Value(v.producer, v.shape[-1:], v.type) for v in self.inputs]
+        one.output = Value(one, self.output.shape[-1:], self.output.type)
+        return one
+
     def infer_types(self, default: FixedType) -> None:
         """Choose every type that is still ``None``, so that nothing is lost; parameters get `default`."""
         if self.output.type is None:
@@ -152,6 +179,15 @@ class Node:
     def constants(self) -> dict[str, Constant]:
         """Return the arrays the layer needs in hardware, by role."""
         return {}
+
+    def headers(self) -> dict[str, str]:
+        """Return the C++ headers it needs besides its kernel: text by file name; equal ones are written once."""
+        return {}
+
+    @property
+    def on_planes(self) -> bool:
+        """Whether its inputs and result are single bits, and the simulation runs its kernel on planes of them."""
+        return False
 
     @property
     def scratch(self) -> int:

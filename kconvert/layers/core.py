@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from kconvert.errors import ConfigError, GraphError
-from kconvert.layers.base import Constant, Node, OnImages, Value, image
+from kconvert.layers.base import Constant, Node, OnImages, Value, image, narrowed
 from kconvert.layers.steps import Thresholds
 from kconvert.types import FixedType, exact_type, grow
 
-STRATEGIES = ("Latency", "Resource")
+STRATEGIES = ("Latency", "Resource", "Unrolled")
 
 
 @dataclass(eq=False, kw_only=True)
@@ -30,6 +31,11 @@ class Input(Node):
 
     def _result_may_stay_wide(self) -> bool:
         return False
+
+    def default_type(self, role: str, default: FixedType) -> FixedType | None:
+        """The type that all its readers store it in first, where there is one: so it is rounded once."""
+        stored = _stored_in(self.output)
+        return (stored.pop() if len(stored) == 1 else None) or default
 
     def infer_types(self, default: FixedType) -> None:
         """An input left ``auto`` has the model's default type."""
@@ -47,7 +53,8 @@ class Weighted(Node):
             an optimiser moves it behind the sum.
         activation: A node without inputs to be put behind this layer; split off by an optimiser.
         reuse_factor: How many times one multiplier is used for one application of the matrix.
-        strategy: ``Latency`` (all in parallel) or ``Resource`` (weights in block memory).
+        strategy: ``Latency`` (all in parallel), ``Resource`` (weights in block memory) or ``Unrolled`` (in
+            parallel, weights in the logic).
         binary: The model's own quantizer makes every weight plus or minus one step of their preset type.
     """
 
@@ -81,6 +88,11 @@ class Weighted(Node):
         return int(self.weight.shape[-1])
 
     @property
+    def products(self) -> int:
+        """Multiplications of one application of the matrix, which share multipliers."""
+        return self.fan_in * self.fan_out
+
+    @property
     def scratch(self) -> int:
         """What the matrix is applied to, and the accumulators."""
         return self.fan_in + self.fan_out
@@ -105,6 +117,12 @@ class Weighted(Node):
         if not self.one_bit:
             return "exact"
         return "xnor" if self._sees_signs() and self._holds_every_count() else "sign"
+
+    @property
+    def policy(self) -> str:
+        """The C++ type that multiplies, see ``nnet::product`` in nnet_common.h; a subclass may name one of its own."""
+        argument = "" if self.product == "exact" else f"<{self.typed('weight')}>"
+        return f"nnet::product::{self.product}{argument}"
 
     def _sees_signs(self) -> bool:
         """True if every number it multiplies is plus or minus one step of its type."""
@@ -144,20 +162,27 @@ class Weighted(Node):
 
     def check(self) -> None:
         """A resource-shared matrix must divide evenly over the reuse factor."""
-        products = self.fan_in * self.fan_out
+        products = self.products
         if self.strategy == "Resource" and products % self.reuse_factor:
-            valid = [n for n in range(1, products + 1) if products % n == 0]
-            near = sorted(valid, key=lambda n: abs(n - self.reuse_factor))[:4]
             raise ConfigError(
                 f"layer {self.name!r}: ReuseFactor {self.reuse_factor} does not divide its {products} products "
-                f"(fan-in {self.fan_in} x {self.fan_out} outputs); the nearest that do: {sorted(near)}"
+                f"(fan-in {self.fan_in} x {products // self.fan_in} outputs); the nearest that do: "
+                f"{nearest_divisors(products, self.reuse_factor)}"
             )
+
+
+def nearest_divisors(number: int, wanted: int) -> list[int]:
+    """Return the (up to) four divisors of `number` that come nearest to `wanted`, in ascending order."""
+    small = [n for n in range(1, math.isqrt(number) + 1) if number % n == 0]
+    divisors = sorted({*small, *(number // n for n in small)})
+    return sorted(sorted(divisors, key=lambda n: abs(n - wanted))[:4])
 
 
 @dataclass(eq=False, kw_only=True)
 class Dense(Weighted):
     """``y = x W + b`` over the last axis; on inputs of rank 2 and more it is applied at every position."""
 
+    pointwise = True
     template = "dense"
     kernel = "nnet_dense.h"
 
@@ -173,22 +198,44 @@ class Dense(Weighted):
 
 @dataclass(eq=False, kw_only=True)
 class BatchNormalization(Node):
-    """``y = x * scale + bias`` per channel (last axis): the inference form of batch normalisation."""
+    """``y = x * scale + bias`` per channel: the inference form of batch normalisation.
+
+    Attributes:
+        scale: Flat.
+        bias: Flat.
+        inner: Elements behind each other that share a scale: 1 where channels are the last axis.
+    """
 
     scale: np.ndarray
     bias: np.ndarray
+    inner: int = 1
     scale_type: FixedType | None = None
     bias_type: FixedType | None = None
 
     roles: ClassVar[Mapping[str, str]] = {"scale": "scale_type", "bias": "bias_type", "result": "result_type"}
     template = "batch_normalization"
     kernel = "nnet_batch_normalization.h"
+    pointwise = True
     absorbs = True
 
     @property
     def channels(self) -> int:
-        """Number of scales: the size of the last axis, or 1 where all channels share one."""
+        """Number of scales: the size of the channel axis, or 1 where all channels share one."""
         return self.scale.size
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inner > 1:
+            self.absorbs = False  # type: ignore[misc]  # it cannot be folded into the layer before
+
+    @property
+    def of_last_axis(self) -> bool:
+        """Whether the scales are those of the last axis, or one for all."""
+        return self.inner == 1 and self.channels in (1, self.output.shape[-1])
+
+    def at_position(self) -> Self | None:
+        """There is one if the scales are those of the last axis."""
+        return super().at_position() if self.of_last_axis else None
 
     def default_type(self, role: str, default: FixedType) -> FixedType | None:
         """``auto`` for its parameters too: they are meant to be folded into the layer before."""
@@ -225,11 +272,28 @@ class ApplyAlpha(BatchNormalization):
 
 
 @dataclass(eq=False, kw_only=True)
+class Rescale(ApplyAlpha):
+    """Scale and bias of a layer of its own (Rescaling, Normalization): what it reads has a working width already."""
+
+    absorbs = False
+
+
+@dataclass(eq=False, kw_only=True)
+class ScoreScale(ApplyAlpha):
+    """The scale between scores and their softmax."""
+
+    def lossless(self, exact: FixedType, role: str) -> FixedType:
+        """Drop the lowest of too many bits, even those the scores have: the softmax reads fewer."""
+        return narrowed(exact)
+
+
+@dataclass(eq=False, kw_only=True)
 class View(Node):
     """The elements of its input in the same order: costs nothing unless it was given a type to change to."""
 
     template = "convert"
     kernel = "nnet_shape.h"
+    pointwise = True
     keeps_values = True
 
     def passes_on(self) -> bool:
@@ -280,6 +344,18 @@ class ZeroPadding(OnImages, Node):
         rows = top + (height - 1) * self.spread[0] + 1 + bottom
         columns = left + (width - 1) * self.spread[1] + 1 + right
         return (columns, channels) if len(self.inputs[0].shape) == 2 else (rows, columns, channels)
+
+
+# ***** what readers ask for *****
+
+
+def _stored_in(value: Value) -> set[FixedType | None]:
+    """Return the types that the readers of a tensor, or of other views of it, store it in before all else."""
+    found: set[FixedType | None] = set()
+    for user in value.users:
+        plain = isinstance(user, View) and user.stores_input_in is None and not user.absorbs
+        found |= _stored_in(user.output) if plain else {user.stores_input_in}
+    return found or {None}
 
 
 # ***** tensors of signs *****

@@ -22,6 +22,7 @@ class HardActivation(Node):
 
     template = "hard_activation"
     kernel = "nnet_hard_activation.h"
+    pointwise = True
     absorbs = True
     narrows = True
 

@@ -12,19 +12,33 @@ from typing import ClassVar
 from kconvert.errors import ConfigError, PrecisionError
 from kconvert.layers.base import Constant, Node
 from kconvert.layers.mean import Division, mean_type
+from kconvert.layers.moves import Step, steps, strides
 from kconvert.types import FixedType, grow, union
 
 
 @dataclass(eq=False, kw_only=True)
 class Merge(Node):
-    """An element-wise function of tensors of one shape.
+    """An element-wise function of tensors of one shape, or of shapes that repeat to one along axes of size 1.
 
-    ``function`` is what `nnet_merge.h` calls it.
+    Shapes of fewer axes have as many of size 1 behind the batch. ``function`` is what `nnet_merge.h` calls it.
     """
 
     function: ClassVar[str]
+    pointwise = True
     template = "merge"
     kernel = "nnet_merge.h"
+
+    def output_shape(self) -> tuple[int, ...]:
+        """The largest size along every axis."""
+        shapes = [v.shape for v in self.inputs]
+        rank = max(map(len, shapes))
+        return tuple(max(sizes) for sizes in zip(*((1,) * (rank - len(s)) + s for s in shapes), strict=True))
+
+    @property
+    def places(self) -> list[list[Step] | None]:
+        """Where the elements of each input lie that is repeated; None for one of the output's shape."""
+        shape = self.output.shape
+        return [None if v.shape == shape else _repeated(v.shape, shape) for v in self.inputs]
 
     def infer_types(self, default: FixedType) -> None:
         """The result is exact."""
@@ -50,6 +64,11 @@ class Merge(Node):
 
     def _exact(self, types: list[FixedType]) -> FixedType:
         return union(*types)
+
+
+def _repeated(shape: tuple[int, ...], to: tuple[int, ...]) -> list[Step]:
+    padded = (1,) * (len(to) - len(shape)) + shape
+    return steps(to, [0 if n == 1 else stride for n, stride in zip(padded, strides(padded), strict=True)])
 
 
 @dataclass(eq=False, kw_only=True)
@@ -145,6 +164,7 @@ class Concatenate(Node):
     """Tensors side by side along `axis` (counted without the batch axis, from 0)."""
 
     axis: int
+    pointwise = True
     template = "concatenate"
     kernel = "nnet_merge.h"
     keeps_values = True
@@ -154,6 +174,13 @@ class Concatenate(Node):
         shape = list(self.inputs[0].shape)
         shape[self.axis] = sum(v.shape[self.axis] for v in self.inputs)
         return tuple(shape)
+
+    def at_position(self) -> Concatenate | None:
+        """Channels can be joined position by position."""
+        one = super().at_position() if self.axis == len(self.output.shape) - 1 else None
+        if one is not None:
+            one.axis = 0
+        return one
 
     @property
     def parts(self) -> list[Part]:

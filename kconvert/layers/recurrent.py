@@ -12,9 +12,11 @@ from typing import ClassVar
 import numpy as np
 
 from kconvert.errors import ConfigError, PrecisionError, PrecisionWarning
-from kconvert.layers.activations import TABLE_TYPE, Quantize, TableActivation, check_table_size
+from kconvert.layers.activations import Quantize, TableActivation, check_table_size
 from kconvert.layers.base import MAX_WIDTH, Constant, Node, Value
+from kconvert.layers.core import nearest_divisors
 from kconvert.layers.hard_activation import HardActivation
+from kconvert.layers.lookup import default_table_type
 from kconvert.types import FixedType, Overflow, Rounding, grow, union
 
 STATE_WIDTH = 32
@@ -36,6 +38,8 @@ class Matrix:
 class Recurrent(Node, ABC):
     """What SimpleRNN, LSTM and GRU share: two matrices, whose sums go through activation functions into the state h.
 
+    It reads a sequence, and the state to begin with if that is not zero: h, and c of an LSTM.
+
     Attributes:
         weight: Float weights of the input [features, gates * units].
         recurrent_weight: Float weights of the state [units, gates * units].
@@ -53,7 +57,8 @@ class Recurrent(Node, ABC):
         table_type: Type of the entries of the activations' tables; an activation without a table has the state's type,
             or an exact one where steps are exact.
         reuse_factor: How many times one multiplier is used in one step.
-        strategy: ``Latency`` (all in parallel) or ``Resource`` (weights in block memory).
+        strategy: ``Latency`` (all in parallel), ``Resource`` (weights in block memory) or ``Unrolled`` (in
+            parallel, weights in the logic).
     """
 
     weight: np.ndarray
@@ -119,6 +124,9 @@ class Recurrent(Node, ABC):
 
     def output_shape(self) -> tuple[int, ...]:
         """The units, for every step or for the last."""
+        for state in self.inputs[1:]:
+            if state.shape != (self.units,):
+                raise ValueError(f"an initial state has shape {state.shape}, expected {(self.units,)}")
         return (self.steps, self.units) if self.return_sequences else (self.units,)
 
     @property
@@ -185,7 +193,7 @@ class Recurrent(Node, ABC):
     def default_type(self, role: str, default: FixedType) -> FixedType | None:
         """Tables are finer than the default type by default; the result is what the steps give."""
         if role == "table":
-            return TABLE_TYPE
+            return default_table_type(default)
         open_ = role == "result" or (self.exact_steps and role in self.quantizers)
         return None if open_ else super().default_type(role, default)
 
@@ -193,7 +201,7 @@ class Recurrent(Node, ABC):
         """The accumulators hold every sum the operand types allow; the result is the state, or the exact new value."""
         for role in ("weight", "recurrent_weight", "bias", *(() if self.exact_steps else self.quantizers)):
             setattr(self, self.roles[role], getattr(self, self.roles[role]) or default)
-        self.table_type = self.table_type or TABLE_TYPE
+        self.table_type = self.table_type or default_table_type(default)
         try:
             if self.exact_steps:
                 self._infer_states(default)
@@ -205,7 +213,11 @@ class Recurrent(Node, ABC):
                 f"{', '.join(r for r in self.roles if r in ('accum', 'state', 'cell', 'table'))} of {self.name!r} to "
                 f"types with fewer bits"
             ) from error
-        self.result_type = self.result_type or self.new_type("state")
+        self.result_type = self.result_type or self._returned_type()
+
+    def _returned_type(self) -> FixedType:
+        """Type of all that is returned."""
+        return self.new_type("state")
 
     def _infer_states(self, default: FixedType) -> None:
         """Find the types of what one step hands to the next, where they are open: step by step, until nothing grows."""
@@ -313,12 +325,10 @@ class Recurrent(Node, ABC):
         products = [m.fan_in * m.fan_out for m in self.matrices]
         if self.strategy == "Resource" and any(n % self.reuse_factor for n in products):
             common = math.gcd(*products)
-            valid = [n for n in range(1, common + 1) if common % n == 0]
-            near = sorted(valid, key=lambda n: abs(n - self.reuse_factor))[:4]
             raise ConfigError(
                 f"layer {self.name!r}: ReuseFactor {self.reuse_factor} does not divide the products of each of its "
                 f"matrices ({', '.join(f'{m.fan_in} x {m.fan_out}' for m in self.matrices)}); the nearest that do: "
-                f"{sorted(near)}"
+                f"{nearest_divisors(common, self.reuse_factor)}"
             )
 
 
@@ -331,8 +341,8 @@ def _bounds(function: Node) -> tuple[float, float]:
     """Return the lowest and the highest value a function can have."""
     kind = function.output.known_type()
     low, high = -math.inf, math.inf
-    if isinstance(function, TableActivation) and function.steps is None:
-        low, high = -1.0 if function.function == "tanh" else 0.0, 1.0
+    if isinstance(function, TableActivation) and function.curve is not None:
+        low, high = function.curve.bounds
     elif isinstance(function, HardActivation):
         low, high = function.min_value, function.max_value
     return max(kind.min, low), min(kind.max, high)
@@ -380,10 +390,12 @@ class LSTM(Gated):
 
     Attributes:
         cell_quantizer: What makes the c that the next step reads of the new c.
+        return_cell: The output has rows, and the new c of the last step is the last of them, after those of h.
         cell_type: Type of c.
     """
 
     cell_quantizer: Node = field(default_factory=lambda: Quantize(name="cell"))
+    return_cell: bool = False
     cell_type: FixedType | None = None
     candidate_type: FixedType | None = field(default=None, init=False, repr=False)
     """Type that holds g; that of the activation holds its values of c as well."""
@@ -396,6 +408,11 @@ class LSTM(Gated):
         """The cell with a memory c beside h."""
         return "lstm_cell"
 
+    def output_shape(self) -> tuple[int, ...]:
+        """The last c is one row more."""
+        shape = super().output_shape()
+        return ((self.steps if self.return_sequences else 1) + 1, self.units) if self.return_cell else shape
+
     @property
     def quantizers(self) -> dict[str, Node]:
         """A memory c beside h."""
@@ -407,6 +424,11 @@ class LSTM(Gated):
         self.candidate_type = self.value_type("activation")
         memory = _narrowed(self.new_types()["cell"], MAX_WIDTH) if self.exact_steps else self.typed("cell")
         self._infer_function("activation", union(self.sum_type, memory), default)
+
+    def _returned_type(self) -> FixedType:
+        """Type of all that is returned: c may be among it."""
+        state = self.new_type("state")
+        return self.lossless(union(state, self.new_type("cell")), "result") if self.return_cell else state
 
     def new_types(self) -> dict[str, FixedType]:
         """``o activation(c)`` and ``f c + i g``."""

@@ -34,6 +34,7 @@ class Thresholds(Node):
 
     template = "thresholds"
     kernel = "nnet_steps.h"
+    pointwise = True
     absorbs = True
     chooses = True
 
@@ -103,7 +104,7 @@ class Thresholds(Node):
         thresholds, inclusive = np.broadcast_arrays(self.thresholds, self.channel_inclusive)
         # Every input reaches the lowest value, and none the one above the highest.
         first = [
-            min(max(_first_at_or_above(t, at, source), source.raw_min), source.raw_max + 1)
+            min(max(first_at_or_above(t, at, source), source.raw_min), source.raw_max + 1)
             for t, at in zip(thresholds.flat, inclusive.flat, strict=True)
         ]
         # Sorted, because x > t may stand before x >= t.
@@ -115,7 +116,7 @@ class Thresholds(Node):
         }
 
 
-def _first_at_or_above(threshold: Any, inclusive: bool, grid: FixedType) -> int:
+def first_at_or_above(threshold: Any, inclusive: bool, grid: FixedType) -> int:
     """Return the lowest number of the grid, in units of its step, that reaches the threshold; exact, and unlimited."""
     if isinstance(threshold, float) and math.isinf(threshold):
         return grid.raw_max + 1 if threshold > 0 else grid.raw_min

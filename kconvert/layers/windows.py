@@ -6,11 +6,12 @@ Everything is two-dimensional inside: a tensor [length, channels] is an image of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from kconvert.errors import ConfigError
 from kconvert.layers.base import Constant, Node, OnImages, image
-from kconvert.layers.core import Weighted
+from kconvert.layers.core import Weighted, nearest_divisors
 from kconvert.layers.mean import Division, mean_type
 from kconvert.types import FixedType, grow
 
@@ -19,30 +20,51 @@ from kconvert.types import FixedType, grow
 class Window:
     """Geometry of a sliding window: sizes, strides and padding as (vertical, horizontal) pairs.
 
-    `padding` is (top, bottom, left, right).
+    `padding` is (top, bottom, left, right), `dilation` the distance of neighbouring pixels under the window.
     """
 
     size: tuple[int, int]
     strides: tuple[int, int]
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
 
     @classmethod
-    def of(cls, size: tuple[int, int], strides: tuple[int, int], padding: str, space: tuple[int, int]) -> Window:
-        """Resolve Keras' padding ``"valid"`` or ``"same"`` for an image of (height, width) `space`."""
+    def of(
+        cls,
+        size: tuple[int, int],
+        strides: tuple[int, int],
+        padding: str,
+        space: tuple[int, int],
+        dilation: tuple[int, int] = (1, 1),
+    ) -> Window:
+        """Resolve Keras' padding ``"valid"``, ``"same"`` or ``"causal"`` for an image of (height, width) `space`."""
+        plain = cls(size, strides, dilation=dilation)
         if padding == "valid":
-            return cls(size, strides)
+            return plain
+        if padding == "causal":
+            return cls(size, strides, (0, 0, plain.reach[1] - 1, 0), dilation)
         pads: list[int] = []
-        for length, window, stride in zip(space, size, strides, strict=True):
-            total = max((-(-length // stride) - 1) * stride + window - length, 0)
+        for length, reach, stride in zip(space, plain.reach, strides, strict=True):
+            total = max((-(-length // stride) - 1) * stride + reach - length, 0)
             pads += [total // 2, total - total // 2]
-        return cls(size, strides, (pads[0], pads[1], pads[2], pads[3]))
+        return cls(size, strides, (pads[0], pads[1], pads[2], pads[3]), dilation)
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Height and width of the part of the image that the window covers."""
+        return (self.size[0] - 1) * self.dilation[0] + 1, (self.size[1] - 1) * self.dilation[1] + 1
+
+    @property
+    def dilated(self) -> bool:
+        """Whether there are pixels between those that the window sees."""
+        return self.reach != self.size
 
     def output(self, space: tuple[int, int]) -> tuple[int, int]:
         """Number of window positions over an image of (height, width) `space`."""
         top, bottom, left, right = self.padding
         return (
-            (space[0] + top + bottom - self.size[0]) // self.strides[0] + 1,
-            (space[1] + left + right - self.size[1]) // self.strides[1] + 1,
+            (space[0] + top + bottom - self.reach[0]) // self.strides[0] + 1,
+            (space[1] + left + right - self.reach[1]) // self.strides[1] + 1,
         )
 
     @property
@@ -60,11 +82,30 @@ def _output_shape(node: Node, window: Window, channels: int) -> tuple[int, ...]:
 
 @dataclass(eq=False, kw_only=True)
 class Conv(OnImages, Weighted):
-    """Convolution in one or two dimensions, weights [height, width, channels, filters]."""
+    """Convolution in one or two dimensions, weights [height, width, channels, filters].
+
+    Attributes:
+        window: Geometry.
+        parallelization_factor: How many output positions are computed at the same time, in ``io_parallel``.
+        conv_implementation: How a stream is turned into windows: there is the line buffer alone.
+    """
 
     window: Window
+    parallelization_factor: int = 1
+    conv_implementation: str = "LineBuffer"
+    tunables = frozenset({*Weighted.tunables, "parallelization_factor", "conv_implementation"})
     template = "conv"
     kernel = "nnet_conv.h"
+
+    def check(self) -> None:
+        """As of every matrix; and positions must come in groups of equal size."""
+        super().check()
+        positions, wanted = self.output.positions, self.parallelization_factor
+        if positions % wanted:
+            raise ConfigError(
+                f"layer {self.name!r}: ParallelizationFactor {wanted} does not divide its {positions} output "
+                f"positions; the nearest that do: {nearest_divisors(positions, wanted)}"
+            )
 
     def _sees_signs(self) -> bool:
         return not any(self.window.padding) and super()._sees_signs()  # padding is zeros
@@ -72,6 +113,38 @@ class Conv(OnImages, Weighted):
     def output_shape(self) -> tuple[int, ...]:
         """Window positions by filters."""
         return _output_shape(self, self.window, self.fan_out)
+
+
+@dataclass(eq=False, kw_only=True)
+class GroupedConv(Conv):
+    """Convolution of every group of channels with filters of its own.
+
+    Weights are [height, width, channels of a group, filters of all groups].
+    """
+
+    groups: int
+    template = "grouped_conv"
+
+    @property
+    def group_filters(self) -> int:
+        """Filters of one group."""
+        return self.fan_out // self.groups
+
+    @property
+    def products(self) -> int:
+        """Multiplications of one group."""
+        return self.fan_in * self.group_filters
+
+    @property
+    def scratch(self) -> int:
+        """The window over all channels and over those of a group, and the accumulators."""
+        return self.fan_in * (self.groups + 1) + self.fan_out
+
+    def constants(self) -> dict[str, Constant]:
+        """Weights, one matrix [fan-in, filters of a group] after the other, and bias."""
+        found = super().constants()
+        by_group = self.weight.reshape(self.fan_in, self.groups, self.group_filters).transpose(1, 0, 2)
+        return {**found, "weight": replace(found["weight"], values=by_group)}
 
 
 @dataclass(eq=False, kw_only=True)

@@ -15,7 +15,7 @@ def can_fold(layer: Weighted, norm: BatchNormalization) -> bool:
     """True unless something quantised would change: weights, a scale, a tensor or parameter that was given a type."""
     quantised = "weight" in layer.preset or isinstance(norm, ApplyAlpha)
     typed = any(kind is not None for kind in (layer.result_type, norm.scale_type, norm.bias_type))
-    return not quantised and not typed
+    return not quantised and not typed and norm.of_last_axis
 
 
 @rewrite(Weighted, then=BatchNormalization)

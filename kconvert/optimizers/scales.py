@@ -52,6 +52,8 @@ def join_scales(model: HLSModel, first: BatchNormalization, then: BatchNormaliza
     """Make one scale and bias of two that follow each other, unless the user gave types to either."""
     if first.result_type is not None or _typed(first) or _typed(then):
         return False
+    if not (first.of_last_axis and then.of_last_axis):
+        return False
     kind = ApplyAlpha if isinstance(first, ApplyAlpha) or isinstance(then, ApplyAlpha) else BatchNormalization
     joined = kind(
         name=then.name,
@@ -78,7 +80,7 @@ def fold_scale_into_thresholds(model: HLSModel, norm: BatchNormalization, steps:
     ``x s + b >= t`` is ``x >= (t - b) / s`` for s > 0 and ``x <= (t - b) / s`` for s < 0, where the steps are taken in
     the opposite order; for s = 0 every threshold is either always reached or never.
     """
-    if norm.result_type is not None or _typed(norm):
+    if norm.result_type is not None or _typed(norm) or not norm.of_last_axis:
         return False
     k = len(steps.thresholds)
     channels = max(norm.channels, steps.threshold_channels, steps.level_channels)

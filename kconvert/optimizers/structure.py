@@ -17,7 +17,9 @@ def split_activations(model: HLSModel, layer: Weighted) -> bool:
     if layer.activation is None:
         return False
     activation, layer.activation = layer.activation, None
-    model.insert_after(layer.output, activation)
+    after = model.insert_after(layer.output, activation)
+    if not layer.output.names:  # inside of a Keras layer
+        after.names = []
     return True
 
 

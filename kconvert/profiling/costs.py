@@ -29,7 +29,18 @@ from typing import Any
 import numpy as np
 
 from kconvert.firmware import storage_of
-from kconvert.layers import BatchNormalization, Conv, Dense, Input, Multiply, Node, Recurrent, Value, Weighted
+from kconvert.layers import (
+    BatchNormalization,
+    Contraction,
+    Conv,
+    Dense,
+    Input,
+    Multiply,
+    Node,
+    Recurrent,
+    Value,
+    Weighted,
+)
 from kconvert.model import HLSModel
 from kconvert.tables import html_table, text_table
 
@@ -123,7 +134,7 @@ def _products(node: Node) -> tuple[int, int, int]:
             return 0, 0, 0
         reuse = node.reuse_factor
         products = node.fan_in * node.fan_out
-        if reuse == 1 and node.strategy == "Latency":
+        if reuse == 1 and node.strategy != "Resource":
             products = _not_shifts(node.constants()["weight"].raw)
         used = -(-products // reuse)
         return products * _positions(node), used, used * _dsps(node.in_type().width, node.typed("weight").width)
@@ -133,6 +144,9 @@ def _products(node: Node) -> tuple[int, int, int]:
         dsps = first * _dsps(node.in_type().width, node.typed("weight").width)
         dsps += rest * _dsps(node.typed("state").width, node.typed("recurrent_weight").width)
         return (over_input + sum(over_state)) * node.steps, first + rest, dsps
+    if isinstance(node, Contraction):
+        products = node.fan_in * _dsps(node.in_type(0).width, node.in_type(1).width)
+        return node.fan_in * node.output.size, node.fan_in, products
     if isinstance(node, BatchNormalization):
         size = node.output.size
         return size, size, size * _dsps(node.in_type().width, node.typed("scale").width)
@@ -167,6 +181,8 @@ def _cycles(node: Node, has_table: bool) -> tuple[int, int]:
     if isinstance(node, Weighted):
         interval = node.reuse_factor * _positions(node)
         return interval, interval + _adder_levels(node.fan_in)
+    if isinstance(node, Contraction):  # one output after the other
+        return node.output.size, node.output.size + _adder_levels(node.fan_in)
     if isinstance(node, Recurrent):
         sums = max(_adder_levels(m.fan_in) for m in node.matrices)
         per_step = (node.reuse_factor + sums) * (len(node.matrices) - 1) + 2  # activation and new state

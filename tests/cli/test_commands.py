@@ -117,6 +117,16 @@ def test_convert_writes_the_project(program: Kconvert) -> None:
     }
 
 
+def test_streams_are_as_deep_as_measured(program: Kconvert) -> None:
+    program("config", "-m", "model.h5", "-d", "streams", "--io-type", "io_stream", "-o", "streams.yml")
+    data = program.json("convert", "-c", "streams.yml", "--fifo-depths")
+    text = (program.folder / "streams" / "firmware" / "myproject.cpp").read_text()
+    assert data["fifo_depths"]
+    for name, depth in data["fifo_depths"].items():
+        assert f"STREAM variable={name} depth={depth}\n" in text
+    assert "has no streams to measure" in program.fails("convert", "-c", "config.yml", "--fifo-depths")
+
+
 def test_test_bench_data_land_in_the_project(program: Kconvert) -> None:
     np.savetxt(program.folder / "in.dat", images().reshape(20, -1))
     np.save(program.folder / "out.npy", np.arange(80.0).reshape(20, 4))

@@ -56,6 +56,8 @@ SETTINGS: Mapping[str, Mapping[str, str] | None] = {
 }
 # Which of them keep enough for the answers to be Keras' own.
 FAITHFUL = {"default": None, "32-bit": 1e-3}
+# The one that is converted with streams between the layers, too.
+STREAMED = "default"
 _TABLE_KEYS = ("table_t", "exp_table_t", "inv_table_t")
 
 every_setting = pytest.mark.parametrize("setting", SETTINGS)
@@ -86,11 +88,13 @@ def samples(kind: FixedType, *shape: int, seed: int = 0) -> np.ndarray:
     return np.choose(kinds, [x, grid, grid + kind.step / 2, grid + kind.step * 0.499])
 
 
-def convert(model: Any, config: Mapping[str, Any] | None = None, folder: Path | str = "unused") -> HLSModel:
+def convert(
+    model: Any, config: Mapping[str, Any] | None = None, folder: Path | str = "unused", **options: Any
+) -> HLSModel:
     """Convert and compile; the tests' types do not hold all weights and inputs, and that is no reason to warn."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PrecisionWarning)
-        hls_model = kconvert.convert_from_keras_model(model, config, output_dir=folder)
+        hls_model = kconvert.convert_from_keras_model(model, config, output_dir=folder, **options)
         hls_model.compile()
     return hls_model
 
@@ -124,6 +128,23 @@ def assert_exact(hls_model: HLSModel, x: list[np.ndarray]) -> list[np.ndarray]:
     return outputs
 
 
+def assert_same_in_streams(hls_model: HLSModel, model: Any, config: Any, count: int = 21) -> HLSModel:
+    """Demand that `model` answers with streams between its layers as `hls_model` does; returns the one with streams."""
+    streams = convert(model, config, io_type="io_stream")
+    x = inputs_of(hls_model, count)
+    given = x if len(x) > 1 else x[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PrecisionWarning)
+        pairs = [(as_list(m.predict(given)), m.trace(given)) for m in (hls_model, streams)]
+    (outputs, trace), (streamed, streamed_trace) = pairs
+    for output, other in zip(outputs, streamed, strict=True):
+        assert np.array_equal(output, other)
+    assert list(trace) == list(streamed_trace)
+    for name, array in trace.items():
+        assert np.array_equal(array, streamed_trace[name]), name
+    return streams
+
+
 def check_layers(model: Any, setting: str, tolerance: float, **options: Any) -> HLSModel:
     """Convert `model` with the types of `setting`, compare with the reference, and with Keras where types are fine.
 
@@ -133,8 +154,11 @@ def check_layers(model: Any, setting: str, tolerance: float, **options: Any) -> 
         tolerance: Largest difference to Keras with untouched defaults, for inputs on the grid of their type.
         options: Other settings, for the layers that have them.
     """
-    hls_model = convert(model, typed_config(model, setting, **options))
+    config = typed_config(model, setting, **options)
+    hls_model = convert(model, config)
     assert_exact(hls_model, inputs_of(hls_model))
+    if setting == STREAMED:
+        assert_same_in_streams(hls_model, model, config)
     if setting in FAITHFUL:
         bound = FAITHFUL[setting] or tolerance
         x = [
@@ -146,6 +170,17 @@ def check_layers(model: Any, setting: str, tolerance: float, **options: Any) -> 
             assert ours.shape == theirs.shape, name
             assert np.abs(ours - theirs).max() <= bound, name
     return hls_model
+
+
+def check_with_32_bits(model: Any, bound: float) -> None:
+    """Demand that `model`, everything in it ``fixed<32,14>``, is exact, and no farther than `bound` from Keras."""
+    hls_model = convert(model, kconvert.config_from_keras_model(model, "name", default_precision="fixed<32,14>"))
+    x = inputs_of(hls_model, 5)
+    x = [v.known_type().quantize(np.clip(a, -2, 2)) for v, a in zip(hls_model.inputs, x, strict=True)]
+    answers = assert_exact(hls_model, x)
+    for name, ours, theirs in zip(model.output_names, answers, keras_answers(model, x), strict=True):
+        assert ours.shape == theirs.shape, name
+        assert np.abs(ours - theirs).max() <= bound, name
 
 
 def keras_answers(model: Any, x: list[np.ndarray]) -> list[np.ndarray]:

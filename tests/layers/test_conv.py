@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kconvert.errors import ConfigError
 from tests.layers.common import assert_exact, check_layers, convert, every_setting, inputs_of, typed_config
 from tests.models import randomise
 
@@ -55,3 +56,43 @@ def test_resource_strategy_sums_to_the_same_bits() -> None:
     parallel = convert(conv, typed_config(conv, "accum-saturates"))
     x = inputs_of(shared)
     assert np.array_equal(assert_exact(shared, x)[0], assert_exact(parallel, x)[0])
+
+
+@pytest.fixture(scope="module")
+def gaps_and_groups() -> Any:
+    import keras
+
+    layers = keras.layers
+    image, wave = keras.Input((6, 5, 4), name="image"), keras.Input((9, 4), name="wave")
+    outputs = [
+        layers.Conv2D(2, 3, dilation_rate=2, padding="same", name="dilated")(image),
+        layers.Conv2D(2, (2, 3), dilation_rate=(3, 1), name="dilated_rows")(image),
+        layers.DepthwiseConv2D(3, dilation_rate=2, padding="same", depth_multiplier=2, name="depthwise")(image),
+        layers.SeparableConv2D(3, 2, dilation_rate=2, name="separable")(image),
+        layers.Conv1D(3, 3, padding="causal", name="causal")(wave),
+        layers.Conv1D(3, 3, dilation_rate=2, padding="causal", name="causal_dilated")(wave),
+        layers.Conv1D(2, 2, strides=2, padding="causal", name="causal_strides")(wave),
+        layers.Conv2D(6, 3, groups=2, padding="same", activation="relu", name="two_groups")(image),
+        layers.Conv2D(4, 2, groups=4, strides=2, use_bias=False, name="a_group_per_channel")(image),
+        layers.Conv2D(4, 2, groups=2, dilation_rate=2, name="dilated_groups")(image),
+        layers.BatchNormalization(name="norm")(layers.Conv1D(4, 3, groups=2, name="groups_of_wave")(wave)),
+    ]
+    return randomise(keras.Model([image, wave], outputs))
+
+
+@pytest.mark.parametrize("setting", ["default", "narrow-wrap", "accum-saturates", "32-bit"])
+def test_dilation_causal_padding_and_groups(gaps_and_groups: Any, setting: str) -> None:
+    check_layers(gaps_and_groups, setting, tolerance=2e-2)  # 12 folded weights, each rounded to 2**-10
+
+
+def test_a_shared_group_sums_to_the_same_bits() -> None:
+    import keras
+
+    x = keras.Input((5, 4))
+    conv = randomise(keras.Model(x, keras.layers.Conv1D(4, 3, groups=2, name="conv")(x)))
+    shared = convert(conv, typed_config(conv, "accum-saturates", Strategy="Resource", ReuseFactor=6))
+    parallel = convert(conv, typed_config(conv, "accum-saturates"))
+    given = inputs_of(shared)
+    assert np.array_equal(assert_exact(shared, given)[0], assert_exact(parallel, given)[0])
+    with pytest.raises(ConfigError, match=r"ReuseFactor 24 does not divide its 12 products"):
+        convert(conv, typed_config(conv, "default", Strategy="Resource", ReuseFactor=24))

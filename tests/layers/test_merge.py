@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kconvert
-from kconvert.errors import ConfigError, ModelError, UnsupportedLayerError
+from kconvert.errors import ConfigError, ModelError
 from tests.layers.common import assert_exact, check_layers, convert, inputs_of, some_settings
 from tests.models import randomise
 
@@ -153,14 +153,39 @@ def test_a_product_of_too_many_bits_names_what_it_reads() -> None:
         kconvert.convert_from_keras_model(model, {"LayerName": names})
 
 
-@pytest.mark.parametrize("kind", ["Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"])
-def test_merging_tensors_of_different_shapes_is_refused_with_both(kind: str) -> None:
+@pytest.fixture(scope="module")
+def repeated() -> Any:
+    """Every function of tensors that repeat to one shape: along one axis or several, with fewer axes or as many."""
     import keras
 
-    a, b = keras.Input((4, 3)), keras.Input((1, 3))
-    merge = getattr(keras.layers, kind)(name="merged")
-    with pytest.raises(UnsupportedLayerError, match=rf"'merged' \({kind}\).*\(1, 3\), \(4, 3\).*broadcasting"):
-        kconvert.convert_from_keras_model(keras.Model([a, b], merge([a, b])))
+    layers = keras.layers
+    image, row = keras.Input((3, 4, 2), name="image"), keras.Input((1, 4, 2), name="row")
+    column, vector = keras.Input((3, 1, 2), name="column"), keras.Input((2,), name="vector")
+    outputs = [
+        layers.Add(name="add")([image, row]),
+        layers.Subtract(name="subtract")([row, image]),
+        layers.Multiply(name="outer_product")([row, column]),
+        layers.Average(name="average")([image, column]),
+        layers.Maximum(name="maximum")([column, row, image]),
+        layers.Minimum(name="minimum")([vector, image]),
+        layers.Multiply(name="channel_weights")([image, vector]),
+    ]
+    return keras.Model([image, row, column, vector], outputs)
+
+
+@pytest.mark.parametrize("setting", ["default", "narrow-wrap"])
+def test_tensors_that_repeat_to_one_shape(repeated: Any, setting: str) -> None:
+    check_layers(repeated, setting, tolerance=1e-5)
+
+
+def test_shapes_that_do_not_repeat_to_one_are_refused_with_both() -> None:
+    import keras
+
+    a, b = keras.Input((4, 3), name="a"), keras.Input((1, 3), name="b")
+    spec = kconvert.read_model(keras.Model([a, b], keras.layers.Add(name="merged")([a, b])))
+    spec["b"].config["batch_shape"] = (None, 2, 3)  # type: ignore[index]  # a dict behind a Mapping
+    with pytest.raises(ModelError, match=r"'merged' \(Add\): the shapes \(4, 3\), \(2, 3\) cannot be repeated to one"):
+        kconvert.convert_from_keras_model(spec)
 
 
 def test_a_difference_of_three_tensors_is_refused() -> None:

@@ -243,10 +243,8 @@ def test_keras_2_layers_convert() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("LSTM", {"return_state": True}, "return_state=True"),
         ("GRU", {"stateful": True}, "stateful=True"),
         ("SimpleRNN", {"activation": "softmax"}, "activation='softmax'"),
-        ("LSTM", {"recurrent_activation": "hard_sigmoid"}, "'hard_sigmoid' is not supported"),
     ],
 )
 def test_options_that_do_not_convert_are_named(kind: str, options: dict[str, Any], message: str) -> None:
@@ -255,13 +253,4 @@ def test_options_that_do_not_convert_are_named(kind: str, options: dict[str, Any
     x = keras.Input((4, 3), batch_size=1)
     model = keras.Model(x, getattr(keras.layers, kind)(2, name="layer", **options)(x))
     with pytest.raises(UnsupportedLayerError, match=f"'layer'.*{message}"):
-        kconvert.convert_from_keras_model(model)
-
-
-def test_an_initial_state_is_refused() -> None:
-    import keras
-
-    x, state = keras.Input((4, 3)), keras.Input((2,))
-    model = keras.Model([x, state], keras.layers.GRU(2, name="layer")(x, initial_state=state))
-    with pytest.raises(UnsupportedLayerError, match=r"'layer'.*initial_state"):
         kconvert.convert_from_keras_model(model)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kconvert
-from kconvert.errors import ModelError, UnsupportedLayerError
+from kconvert.errors import ModelError
 from kconvert.layers import Conv, DepthwiseConv
 from kconvert.profiling import get_ymodel_keras
 from tests.layers.common import assert_exact, check_layers, convert, inputs_of, some_settings
@@ -108,15 +108,6 @@ def test_files_hold_the_weights_in_the_same_order(model: Any, tmp_path: Path) ->
         for layer in live.layers:
             for one, other in zip(layer.weights, stored[layer.name].weights, strict=True):
                 assert np.array_equal(one, other), layer.name
-
-
-def test_dilation_is_refused() -> None:
-    import keras
-
-    x = keras.Input((7, 7, 2))
-    model = keras.Model(x, keras.layers.SeparableConv2D(2, 2, dilation_rate=2, name="conv")(x))
-    with pytest.raises(UnsupportedLayerError, match=r"'conv' \(SeparableConv2D\): dilation_rate=.*only \[1, 1\]"):
-        kconvert.convert_from_keras_model(model)
 
 
 def test_a_kernel_that_does_not_fit_is_named(model: Any) -> None:

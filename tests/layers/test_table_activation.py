@@ -11,7 +11,7 @@ import kconvert
 from kconvert import FixedType
 from kconvert.errors import ConfigError
 from kconvert.layers import StepFunction
-from kconvert.layers.activations import table_of
+from kconvert.layers.lookup import table_of
 from tests.layers.common import assert_exact, check_layers, convert, inputs_of, some_settings, typed_config
 from tests.models import randomise
 

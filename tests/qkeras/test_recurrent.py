@@ -287,7 +287,6 @@ def test_resource_strategy_sums_to_the_same_bits() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("lstm", {"return_state": True}, "return_state=True"),
         ("gru", {"stateful": True}, "stateful=True"),
         ("rnn", {"state_quantizer": "quantized_bits(4,0,alpha='auto')"}, "alpha='auto' scales an activation"),
         ("lstm", {"recurrent_activation": "softmax"}, "recurrent_activation='softmax'"),

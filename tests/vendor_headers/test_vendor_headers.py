@@ -60,12 +60,12 @@ def samples(hls_model: kconvert.HLSModel) -> list[np.ndarray]:
     return found
 
 
-def check(model: Any, config: dict[str, Any], headers: Path, folder: Path) -> np.ndarray:
+def check(model: Any, config: dict[str, Any], headers: Path, folder: Path, io_type: str = "io_parallel") -> np.ndarray:
     """Demand that the test bench with the reference headers logs the bits of ``predict``; returns the answers."""
     hls_model = kconvert.convert_from_keras_model(model, hls_config=config, output_dir=folder)
     x = samples(hls_model)
     hls_model = kconvert.convert_from_keras_model(
-        model, hls_config=config, output_dir=folder, input_data_tb=x, output_data_tb=[]
+        model, hls_config=config, output_dir=folder, input_data_tb=x, output_data_tb=[], io_type=io_type
     )
     hls_model.compile()
     answers = hls_model.predict(x)
@@ -104,6 +104,12 @@ def run_test_bench(project: Path, headers: Path) -> np.ndarray:
 def test_default_settings(name: str, headers: Path, tmp_path: Path) -> None:
     model = models.MODELS[name]()
     answers = check(model, kconvert.config_from_keras_model(model, granularity="name"), headers, tmp_path)
+    assert len(np.unique(answers)) > 10
+
+
+@pytest.mark.parametrize("name", ["conv2d_net", "residual_two_inputs"])
+def test_streams(name: str, headers: Path, tmp_path: Path) -> None:
+    answers = check(models.MODELS[name](), {}, headers, tmp_path, io_type="io_stream")
     assert len(np.unique(answers)) > 10
 
 
@@ -252,6 +258,17 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any] | Callable[[Any], dict[
     "Resource, dense": (models.mlp, lossless("ap_fixed<16,6>", Strategy="Resource", ReuseFactor=16)),
     "Resource, wrapping": (models.mlp, everywhere("ap_fixed<8,3>", Strategy="Resource", ReuseFactor=8)),
     "Resource, image": (models.conv2d_net, lossless("ap_fixed<16,6>", Strategy="Resource", ReuseFactor=6)),
+    "Unrolled, image": (models.conv2d_net, lossless("ap_fixed<16,6>", Strategy="Unrolled", ReuseFactor=3)),
+    "Resource, depthwise": (
+        up_and_down,
+        {
+            **everywhere("ap_fixed<9,4,AP_RND>"),
+            "LayerName": {
+                "line_depthwise": {"Strategy": "Resource", "ReuseFactor": 3},
+                "down_depthwise": {"Strategy": "Resource", "ReuseFactor": 4},
+            },
+        },
+    ),
     "recurrent by default": (recurrent, lossless("ap_fixed<16,6>")),
     "narrow and wrapping, recurrent": (recurrent, everywhere("ap_fixed<8,3>")),
     "Resource, recurrent": (recurrent, {"LayerName": {"lstm": {"Strategy": "Resource", "ReuseFactor": 4}}}),
@@ -282,3 +299,9 @@ def test_other_settings(case: str, headers: Path, tmp_path: Path) -> None:
     model = factory()
     answers = check(model, settings(model) if callable(settings) else settings, headers, tmp_path)
     assert len(np.unique(answers)) > 1
+
+
+@pytest.mark.parametrize("factory", [activations, sequence, up_and_down, recurrent], ids=lambda f: f.__name__)
+def test_streams_of_every_kind(factory: Callable[[], Any], headers: Path, tmp_path: Path) -> None:
+    config = everywhere("ap_fixed<9,4,AP_RND_CONV,AP_SAT_SYM>")
+    assert len(np.unique(check(factory(), config, headers, tmp_path, io_type="io_stream"))) > 1

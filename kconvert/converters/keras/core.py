@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kconvert.converters.registry import activation, fits, only, reads, weights
+from kconvert.converters.registry import activation, channels_last, fits, reads, weights
 from kconvert.converters.spec import LayerSpec
 from kconvert.errors import ModelError, UnsupportedLayerError
 from kconvert.layers import BatchNormalization, Dense, Identity, Input, Node, Reshape, Value
@@ -41,16 +41,35 @@ def kernel_and_bias(layer: LayerSpec, *fan_in: int, groups: int = 1) -> tuple[np
 @reads("BatchNormalization")
 def batch_normalization(layer: LayerSpec, inputs: list[Value]) -> Node:
     """``gamma (x - mean) / sqrt(variance + epsilon) + beta`` as one scale and one bias per channel."""
-    only_last_axis(layer, inputs)
+    axes = normalised_axes(layer, inputs[0])
     scaled, centred = layer.config.get("scale", True), layer.config.get("center", True)
     arrays = weights(layer, 2 + bool(scaled) + bool(centred))
     for array, what in zip(arrays, layer.weight_names or [""] * 4, strict=False):
-        fits(layer, what or "parameter", array, inputs[0].shape[-1])
+        fits(layer, what or "parameter", array, *(inputs[0].shape[axis] for axis in axes))
     mean, variance = arrays[-2:]
     gamma = arrays[0] if scaled else np.ones_like(mean)
     beta = arrays[-3] if centred else np.zeros_like(mean)
     scale = gamma / np.sqrt(variance + float(layer.config.get("epsilon", 1e-3)))
-    return BatchNormalization(name=layer.name, scale=scale, bias=beta - mean * scale)
+    bias = beta - mean * scale
+    return BatchNormalization(name=layer.name, scale=scale.ravel(), bias=bias.ravel(), inner=_behind(inputs[0], axes))
+
+
+def normalised_axes(layer: LayerSpec, value: Value) -> range:
+    """Return the axes in a layer's config, counted without the batch; they have to be neighbours."""
+    raw, rank = layer.config.get("axis", -1), len(value.shape)
+    given = [int(axis) for axis in (raw if isinstance(raw, (list, tuple)) else [raw])]
+    axes = sorted(axis - 1 if axis >= 0 else axis + rank for axis in given)
+    found = range(axes[0], axes[-1] + 1) if axes else range(0)
+    if not axes or axes != list(found) or found.start < 0 or found.stop > rank:
+        raise UnsupportedLayerError(
+            f"layer {layer.name!r} ({layer.class_name}): axis={raw!r} is not supported for an input of shape "
+            f"{value.shape}, only axes next to each other, and not that of the batch"
+        )
+    return found
+
+
+def _behind(value: Value, axes: range) -> int:
+    return int(np.prod(value.shape[axes.stop :], dtype=int))
 
 
 def only_last_axis(layer: LayerSpec, inputs: list[Value]) -> None:
@@ -63,7 +82,8 @@ def only_last_axis(layer: LayerSpec, inputs: list[Value]) -> None:
         )
 
 
-@reads("Dropout", "SpatialDropout1D", "SpatialDropout2D", "ActivityRegularization")
+@reads("Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", "GaussianDropout", "GaussianNoise")
+@reads("ActivityRegularization", "Identity")
 def identity(layer: LayerSpec, inputs: list[Value]) -> Node:
     """Layers that do nothing at inference."""
     return Identity(name=layer.name)
@@ -72,7 +92,7 @@ def identity(layer: LayerSpec, inputs: list[Value]) -> Node:
 @reads("Flatten")
 def flatten(layer: LayerSpec, inputs: list[Value]) -> Node:
     """All axes but the batch into one, in C order."""
-    only(layer, "data_format", "channels_last", None)
+    channels_last(layer)
     return Reshape(name=layer.name, shape=(inputs[0].size,))
 
 

@@ -12,13 +12,14 @@ _ELEMENT_WISE = {kind.__name__: kind for kind in (Add, Subtract, Multiply, Avera
 
 @reads(*_ELEMENT_WISE)
 def element_wise(layer: LayerSpec, inputs: list[Value]) -> Node:
-    """A function of tensors of one shape."""
-    shapes = sorted({v.shape for v in inputs})
-    if len(shapes) != 1:
-        raise UnsupportedLayerError(
-            f"layer {layer.name!r} ({layer.class_name}): merging tensors of different shapes {shapes} (broadcasting) "
-            f"is not supported"
-        )
+    """A function of tensors of one shape, or of shapes that Keras repeats to one."""
+    rank = max(len(v.shape) for v in inputs)
+    for sizes in zip(*((1,) * (rank - len(v.shape)) + v.shape for v in inputs), strict=True):
+        if len({1, *sizes}) > 2:
+            shapes = ", ".join(str(v.shape) for v in inputs)
+            raise ModelError(
+                f"layer {layer.name!r} ({layer.class_name}): the shapes {shapes} cannot be repeated to one"
+            )
     if layer.class_name == "Subtract" and len(inputs) != 2:
         raise ModelError(f"layer {layer.name!r} (Subtract): reads {len(inputs)} tensors, expected 2")
     return _ELEMENT_WISE[layer.class_name](name=layer.name)

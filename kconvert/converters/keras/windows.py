@@ -2,46 +2,55 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from kconvert.converters.keras.core import kernel_and_bias
-from kconvert.converters.registry import activation, fits, only, pair, reads, weights
+from kconvert.converters.keras.moves import sides_of
+from kconvert.converters.registry import activation, channels_last, fits, only, pair, reads, weights
 from kconvert.converters.spec import LayerSpec
 from kconvert.errors import ModelError, UnsupportedLayerError
-from kconvert.layers import Conv, DepthwiseConv, Node, Pool, Value, Window, ZeroPadding
+from kconvert.layers import Conv, DepthwiseConv, GroupedConv, Node, Pool, Value, Window, ZeroPadding
 from kconvert.layers.base import image
 
 
 def _window(layer: LayerSpec, inputs: list[Value], size_key: str) -> Window:
     rank = len(inputs[0].shape) - 1
-    only(layer, "data_format", "channels_last", None)
-    only(layer, "padding", "valid", "same")
+    channels_last(layer)
+    paddings = ("valid", "same", "causal") if rank == 1 and size_key == "kernel_size" else ("valid", "same")
+    only(layer, "padding", *paddings)
     size = pair(layer, size_key, rank)
     strides = pair(layer, "strides", rank) if layer.config.get("strides") is not None else size
+    dilation = pair(layer, "dilation_rate", rank) if layer.config.get("dilation_rate") is not None else (1, 1)
     height, width, _ = image(inputs[0])
-    window = Window.of(size, strides, str(layer.config.get("padding", "valid")), (height, width))
+    window = Window.of(size, strides, str(layer.config.get("padding", "valid")), (height, width), dilation)
     if min(window.output((height, width))) < 1:
-        raise ModelError(f"layer {layer.name!r}: a window of {size} does not fit the image {(height, width)}")
+        raise ModelError(f"layer {layer.name!r}: a window of {window.reach} does not fit the image {(height, width)}")
     return window
 
 
 @reads("Conv1D", "Conv2D")
 def conv(layer: LayerSpec, inputs: list[Value]) -> Node:
-    """Convolution with any strides, padding valid or same."""
+    """Convolution with any strides, dilation and groups, padding valid, same or (over one axis) causal."""
     rank = len(inputs[0].shape) - 1
-    only(layer, "dilation_rate", [1] * rank, 1)
-    only(layer, "groups", 1)
     window = _window(layer, inputs, "kernel_size")
-    kernel, bias = kernel_and_bias(layer, *window.size[2 - rank :], inputs[0].shape[-1])
+    channels, groups = inputs[0].shape[-1], int(layer.config.get("groups") or 1)
+    if channels % groups:
+        raise ModelError(f"layer {layer.name!r} ({layer.class_name}): {groups} groups of {channels} channels")
+    kernel, bias = kernel_and_bias(layer, *window.size[2 - rank :], channels // groups)
+    if kernel.shape[-1] % groups:
+        raise ModelError(f"layer {layer.name!r} ({layer.class_name}): {groups} groups of {kernel.shape[-1]} filters")
     kernel = kernel.reshape(*window.size, *kernel.shape[-2:])
-    return Conv(name=layer.name, weight=kernel, bias=bias, window=window, activation=activation(layer))
+    fields: dict[str, Any] = {"name": layer.name, "weight": kernel, "bias": bias, "window": window}
+    fields["activation"] = activation(layer)
+    return Conv(**fields) if groups == 1 else GroupedConv(**fields, groups=groups)
 
 
 @reads("DepthwiseConv1D", "DepthwiseConv2D")
 def depthwise_conv(layer: LayerSpec, inputs: list[Value]) -> Node:
     """One convolution per channel, any depth multiplier."""
     rank = len(inputs[0].shape) - 1
-    only(layer, "dilation_rate", [1] * rank, 1)
     window = _window(layer, inputs, "kernel_size")
     channels = inputs[0].shape[-1]
     kernel, bias = kernel_and_bias(layer, *window.size[2 - rank :], channels, groups=channels)
@@ -67,7 +76,6 @@ def _depthwise(
 def separable_conv(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
     """A convolution per channel, called ``<layer>_depthwise``, then one that mixes the channels of each pixel."""
     rank = len(inputs[0].shape) - 1
-    only(layer, "dilation_rate", [1] * rank, 1)
     window = _window(layer, inputs, "kernel_size")
     channels, filters = inputs[0].shape[-1], int(layer.config["filters"])
     depthwise, pointwise, *rest = weights(layer, 3 if layer.config.get("use_bias", True) else 2)
@@ -93,7 +101,7 @@ def separable_conv(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
 def conv_transpose(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
     """A convolution over the image with zeros between its pixels, which are inserted by ``<layer>_spread``."""
     rank = len(inputs[0].shape) - 1
-    only(layer, "data_format", "channels_last", None)
+    channels_last(layer)
     only(layer, "padding", "valid", "same")
     only(layer, "dilation_rate", [1] * rank, 1)
     size, strides = pair(layer, "kernel_size", rank), pair(layer, "strides", rank)
@@ -146,7 +154,7 @@ def pooling(layer: LayerSpec, inputs: list[Value]) -> Node:
 @reads("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D")
 def global_pooling(layer: LayerSpec, inputs: list[Value]) -> Node:
     """Pooling whose window is the whole image."""
-    only(layer, "data_format", "channels_last", None)
+    channels_last(layer)
     height, width, _ = image(inputs[0])
     window = Window((height, width), (1, 1))
     average = layer.class_name.startswith("GlobalAverage")
@@ -156,15 +164,9 @@ def global_pooling(layer: LayerSpec, inputs: list[Value]) -> Node:
 @reads("ZeroPadding1D", "ZeroPadding2D")
 def zero_padding(layer: LayerSpec, inputs: list[Value]) -> Node:
     """Zeros around the image, as many as wanted on each side."""
-    only(layer, "data_format", "channels_last", None)
-    padding = layer.config["padding"]
-    if layer.class_name.endswith("1D"):
-        left, right = (padding, padding) if isinstance(padding, int) else padding
-        return ZeroPadding(name=layer.name, padding=(0, 0, int(left), int(right)))
-    rows, columns = (padding, padding) if isinstance(padding, int) else padding
-    top, bottom = (rows, rows) if isinstance(rows, int) else rows
-    left, right = (columns, columns) if isinstance(columns, int) else columns
-    sides = (int(top), int(bottom), int(left), int(right))
-    if min(sides) < 0:
-        raise UnsupportedLayerError(f"layer {layer.name!r}: padding {padding!r} is negative")
-    return ZeroPadding(name=layer.name, padding=sides)
+    channels_last(layer)
+    rank = len(inputs[0].shape) - 1
+    sides = [(0, 0)] * (2 - rank) + sides_of(layer, "padding", rank)
+    if min(n for side in sides for n in side) < 0:
+        raise UnsupportedLayerError(f"layer {layer.name!r}: padding {layer.config['padding']!r} is negative")
+    return ZeroPadding(name=layer.name, padding=(*sides[0], *sides[1]))

@@ -9,7 +9,7 @@ import numpy as np
 from kconvert.converters.keras import core, windows
 from kconvert.converters.qkeras.quantizers import Quantizer, read_quantizer
 from kconvert.converters.registry import (
-    Reader,
+    ChainReader,
     activation,
     activation_name,
     make_activation,
@@ -131,7 +131,9 @@ def _quantised_bias(layer: LayerSpec, arrays: Arrays) -> tuple[list[np.ndarray],
     return [values], {"bias": kind}
 
 
-def _quantised(layer: LayerSpec, inputs: list[Value], plain: Reader, arrays: Arrays, kernel: str) -> tuple[Node, ...]:
+def _quantised(
+    layer: LayerSpec, inputs: list[Value], plain: ChainReader, arrays: Arrays, kernel: str
+) -> tuple[Node, ...]:
     """Return what `plain` makes of a layer whose kernel and bias pass their quantizers before they are used."""
     codes, scale, preset = _quantised_kernel(layer, kernel, arrays[kernel])
     bias, bias_preset = _quantised_bias(layer, arrays)
@@ -213,14 +215,14 @@ def q_average_pooling(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]
     return mean, Reshape(name=layer.name, shape=(channels,))
 
 
-def _reader(plain: Reader, kernel: str) -> Reader:
+def _reader(plain: ChainReader, kernel: str) -> ChainReader:
     def read(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
         return _quantised(layer, inputs, plain, _named(layer), kernel)
 
     return read
 
 
-def _folded_reader(plain: Reader, kernel: str) -> Reader:
+def _folded_reader(plain: ChainReader, kernel: str) -> ChainReader:
     """Return a reader of a layer that folds its own batch normalisation into kernel and bias, then quantises those."""
 
     def read(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from kconvert.converters.keras.recurrent import function, recurrent
 from kconvert.converters.qkeras.quantizers import read_quantizer
-from kconvert.converters.registry import activation_name, reads, reads_activation, weights
+from kconvert.converters.registry import Block, activation_name, reads, reads_activation, weights
 from kconvert.converters.spec import LayerSpec
 from kconvert.errors import UnsupportedLayerError
 from kconvert.layers import Node, Value
@@ -34,8 +34,12 @@ HARD_FUNCTIONS: Mapping[str, tuple[float, float, float, float]] = {
 
 
 @reads("QSimpleRNN", "QLSTM", "QGRU")
-def q_recurrent(layer: LayerSpec, inputs: list[Value]) -> Node:
+def q_recurrent(layer: LayerSpec, inputs: list[Value]) -> Block:
     """Keras' layer over quantised weights, with exact steps."""
+    if len(inputs) > 1:
+        raise UnsupportedLayerError(
+            f"layer {layer.name!r} ({layer.class_name}): an initial state is not supported, only a call on one tensor"
+        )
     if layer.class_name == "QGRU" and layer.config.get("recurrent_quantizer") is None and _is_of_keras_2(layer):
         raise UnsupportedLayerError(
             f"layer {layer.name!r} (QGRU): without a recurrent_quantizer QKeras for Keras 2 applies its kernel to the "

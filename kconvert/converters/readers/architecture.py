@@ -12,11 +12,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kconvert.converters.readers.keras1 import modernised
+from kconvert.converters.readers.operations import read_operation
 from kconvert.converters.spec import LayerSpec, ModelSpec, TensorRef
 from kconvert.errors import ModelError, UnsupportedLayerError
 
 Call = tuple[TensorRef, ...]
 
+# What their configs may hold
+_OPERATION_OPTIONS = frozenset(
+    {"name", "alpha", "approximate", "axes", "axis", "initial", "keepdims", "negative_slope", "newshape"}
+)
+# Call options that are tensors, in the order in which they follow the positional arguments
+_TENSOR_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "MultiHeadAttention": ("query", "value", "key"),
+    **dict.fromkeys(("SimpleRNN", "LSTM", "GRU", "RNN"), ("initial_state",)),
+}
 # Keras 2 wraps a call of a TensorFlow function into one of these
 _OPERATION_CLASSES = frozenset(
     {
@@ -179,11 +189,8 @@ def _node(layer: Mapping[str, Any]) -> Node:
     config = {} if graph else dict(_mapping(config, f"config of layer {name!r}"))
     class_name = class_name.rpartition(">")[2]
     if _is_operation(layer, class_name):
-        raise UnsupportedLayerError(
-            f"{name!r} is not a layer but the plain operation {class_name} ({module or 'of the backend'}); "
-            "use the Keras layer for it, such as keras.layers.Add"
-        )
-    calls = tuple(_call(call, name) for call in _calls(layer))
+        return Node(replace(read_operation(name, class_name, config, _calls(layer)), module=module))
+    calls = tuple(_call(call, name, class_name) for call in _calls(layer))
     if class_name == "InputLayer":
         calls, config = ((),), _input_config(config)
     return Node(LayerSpec(class_name, name, config, calls, registered_name=registered, module=module), graph)
@@ -194,7 +201,8 @@ def _is_operation(layer: Mapping[str, Any], class_name: str) -> bool:
         return True
     # Keras 3 leaves the module out of an .h5, where only a layer's config says whether it is trainable
     keras3 = any(isinstance(call, dict) for call in _calls(layer))
-    return keras3 and "module" not in layer and set(layer["config"]) == {"name"}
+    options = layer.get("config")
+    return keras3 and "module" not in layer and isinstance(options, dict) and set(options) <= _OPERATION_OPTIONS
 
 
 def _input_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -243,11 +251,13 @@ def _is_reference(value: object) -> bool:
     return isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str)
 
 
-def _call(raw: object, layer: str) -> Call:
+def _call(raw: object, layer: str, class_name: str) -> Call:
     """Read one call of `layer`: Keras 3's ``{"args", "kwargs"}`` or Keras 2's list of references."""
     if isinstance(raw, dict):
-        _check_options(raw.get("kwargs") or {}, layer)
-        return tuple(_tensors(raw.get("args") or [], layer))
+        options = dict(_mapping(raw.get("kwargs") or {}, f"call options of layer {layer!r}"))
+        named = [options.pop(key) for key in _TENSOR_OPTIONS.get(class_name, ()) if key in options]
+        _check_options(options, layer)
+        return tuple(_tensors([*(raw.get("args") or []), *named], layer))
     return tuple(_references(raw, f"inbound_nodes of layer {layer!r}", layer))
 
 

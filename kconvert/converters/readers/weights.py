@@ -55,7 +55,38 @@ def read_weights(root: Any, graph: Graph, *, allow_unsafe: bool = False) -> dict
     Raises:
         ModelError: The file holds no weights, or they do not belong to this model.
     """
-    store = _Store(allow_unsafe)
+    return _completed(_read_weights(_Store(allow_unsafe), root, graph), graph)
+
+
+def _completed(weights: dict[str, Weights], graph: Graph) -> dict[str, Weights]:
+    """Give a layer that several models share, whose weights are stored once, its weights in all of them.
+
+    Not every json says that layers are one. But they are if they have one name, class and config, and all that are
+    stored have the same weights: Keras stores all that there are.
+    """
+    known = [(name, spec) for name, spec in _all_layers(graph) if name in weights]
+    for name, spec in _all_layers(graph):
+        same = [n for n, s in known if (s.name, s.class_name, s.config) == (spec.name, spec.class_name, spec.config)]
+        if name not in weights and same and all(_equal(weights[n], weights[same[0]]) for n in same):
+            weights[name] = weights[same[0]]
+    return weights
+
+
+def _equal(one: Weights, other: Weights) -> bool:
+    arrays = zip((array for _, array in one), (array for _, array in other), strict=False)
+    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in arrays)
+
+
+def _all_layers(graph: Graph, prefix: str = "") -> Iterator[tuple[str, LayerSpec]]:
+    for node in graph.nodes:
+        name = prefix + node.spec.name
+        if node.graph is None:
+            yield name, node.spec
+        else:
+            yield from _all_layers(node.graph, f"{name}/")
+
+
+def _read_weights(store: _Store, root: Any, graph: Graph) -> dict[str, Weights]:
     root = store.group(root, "model_weights") or root
     if _attribute(root, "layer_names") is not None:
         return _by_name(store, root, graph)

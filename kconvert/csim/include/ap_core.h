@@ -224,6 +224,7 @@ template <class M, class R> CSIM_FN R pick(const M& m, const R& a, const R& b) {
 
 // Whether every lane of a comparison's result holds.
 template <class M> inline bool all_set(const M& m) {
+    if constexpr (sizeof(M) == 64 && lane_bits<M> == 32) return all_set(to<std::int8_t>(m));  // two words, not eight
     std::uint64_t words[sizeof(M) / 8], all = ~std::uint64_t(0);
     __builtin_memcpy(words, &m, sizeof(M));
     for (std::uint64_t word : words) all &= word;

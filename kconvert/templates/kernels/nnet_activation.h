@@ -2,7 +2,7 @@
 #ifndef NNET_ACTIVATION_H_
 #define NNET_ACTIVATION_H_
 
-#include "nnet_common.h"
+#include "nnet_lookup.h"
 
 namespace nnet {
 
@@ -78,15 +78,26 @@ Elements:
     }
 }
 
-// The table's entry nearest to x: conversion to index_t rounds and saturates, its raw bits are the address.
-template <class CONFIG_T, class X, class Y>
-void table_activation(const X x[], Y y[], const typename CONFIG_T::table_t table[]) {
+// What the tables hold for x
+template <class CONFIG_T, class X, class Y, class... TABLES> void table_activation(const X x[], Y y[], const TABLES *...tables) {
 #pragma HLS PIPELINE II=1
 Elements:
     for (unsigned i = 0; i < CONFIG_T::size; i++) {
 #pragma HLS UNROLL
-        const lanes<typename CONFIG_T::index_t> index = x[i];
-        y[i] = lookup(table, index);
+        y[i] = look_up<CONFIG_T>(x[i], tables...);
+    }
+}
+
+// The same on top of a straight line above zero, line[0], and one below, line[1]
+template <class CONFIG_T, class X, class Y, class... TABLES>
+void table_activation_on_lines(const X x[], Y y[], const typename CONFIG_T::line_t line[], const TABLES *...tables) {
+#pragma HLS PIPELINE II=1
+    const X zero = typename CONFIG_T::input_t(0);
+Elements:
+    for (unsigned i = 0; i < CONFIG_T::size; i++) {
+#pragma HLS UNROLL
+        const X above = max(x[i], zero), below = min(x[i], zero);
+        y[i] = look_up<CONFIG_T>(x[i], tables...) + above * line[0] + below * line[1];
     }
 }
 

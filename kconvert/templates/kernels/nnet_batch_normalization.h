@@ -1,4 +1,4 @@
-// y = x * scale + bias, per channel of the last axis.
+// y = x * scale + bias, per channel; neighbouring channels are `inner` elements apart.
 #ifndef NNET_BATCH_NORMALIZATION_H_
 #define NNET_BATCH_NORMALIZATION_H_
 
@@ -13,7 +13,7 @@ void batch_normalization(const X x[], Y y[], const typename CONFIG_T::scale_t sc
 Elements:
     for (unsigned i = 0; i < CONFIG_T::size; i++) {
 #pragma HLS UNROLL
-        const unsigned channel = i % CONFIG_T::channels;
+        const unsigned channel = i / CONFIG_T::inner % CONFIG_T::channels;
         y[i] = CONFIG_T::product::multiply(x[i], scale[channel]) + bias[channel];
     }
 }

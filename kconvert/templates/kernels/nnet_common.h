@@ -8,6 +8,15 @@
 #include "ap_fixed.h"
 #include "ap_int.h"
 
+// A loop that starts every `interval` cycles and, when it waits for its next word, lets go of the words it is about to
+// write: one that kept them could make another function wait for ever.
+#define NNET_PRAGMA(text) _Pragma(#text)
+#ifdef __VITIS_HLS__
+#define NNET_STREAM_PIPELINE(interval) NNET_PRAGMA(HLS PIPELINE II=interval style=flp)
+#else
+#define NNET_STREAM_PIPELINE(interval) NNET_PRAGMA(HLS PIPELINE II=interval enable_flush)
+#endif
+
 #ifdef KCONVERT_CSIM
 #include "lanes.h"
 
@@ -52,7 +61,7 @@ template <class T, class INDEX> T lookup(const T table[], const INDEX &index) {
 namespace nnet {
 
 // How a matrix is laid out in hardware.
-enum strategy { latency, resource };
+enum strategy { latency, resource, unrolled };
 
 // The smallest positive value of a type.
 template <class T> T step() {

@@ -82,16 +82,23 @@ template <> struct accumulate<resource> {
     }
 };
 
+// All products at once, of weights that are numbers in the logic and not the contents of a memory: a multiplier knows its
+// factor, and a zero needs none. A reuse factor leaves only so many multipliers for those that are left.
+template <> struct accumulate<unrolled> {
+    template <class CONFIG_T, class X, class W, class S> static void run(const X x[], const W weight[], S sum[]) {
+#pragma HLS INLINE
+        const unsigned multipliers = (CONFIG_T::n_in * CONFIG_T::n_out + CONFIG_T::reuse_factor - 1) / CONFIG_T::reuse_factor;
+#pragma HLS ARRAY_PARTITION variable=weight complete
+#pragma HLS ALLOCATION operation instances=mul limit=multipliers
+        accumulate<latency>::run<CONFIG_T>(x, weight, sum);
+    }
+};
+
 // accum[o] = bias[o] + sum over i of x[i] * weight[i * n_out + o], each sum stored in the accumulator's type.
 template <class CONFIG_T, class X, class A>
-void matvec(const X x[], const typename CONFIG_T::weight_t weight[], const typename CONFIG_T::bias_t bias[], A accum[]) {
+void matvec_in_order(const X x[], const typename CONFIG_T::weight_t weight[], const typename CONFIG_T::bias_t bias[],
+                     A accum[]) {
 #pragma HLS INLINE
-#ifdef KCONVERT_CSIM
-    // The simulation may take over where it can sum faster and provably to the same bits.
-    if (csim::try_matvec<CONFIG_T>(x, weight, bias, accum)) {
-        return;
-    }
-#endif
     typedef summation<CONFIG_T, A> sums;
     typename sums::sum_t sum[CONFIG_T::n_out];
 #pragma HLS ARRAY_PARTITION variable=sum complete
@@ -108,21 +115,40 @@ Sums:
     }
 }
 
-// Call LAYER::at(p, ...) for every position p.
+// The same for the one matrix of a layer
+template <class CONFIG_T, class X, class A>
+void matvec(const X x[], const typename CONFIG_T::weight_t weight[], const typename CONFIG_T::bias_t bias[], A accum[]) {
+#pragma HLS INLINE
+#ifdef KCONVERT_CSIM
+    // The simulation may take over where it can sum faster and provably to the same bits.
+    if (csim::try_matvec<CONFIG_T>(x, weight, bias, accum)) {
+        return;
+    }
+#endif
+    matvec_in_order<CONFIG_T>(x, weight, bias, accum);
+}
+
+// Call LAYER::at(p, ...) for every position p, `parallel` of them at the same time.
 template <strategy S> struct schedule;
 
-// A new position starts every `reuse_factor` cycles.
+// New positions start every `reuse_factor` cycles.
 template <> struct schedule<latency> {
     template <class CONFIG_T, class LAYER, class X, class Y, class W, class B>
     static void run(const X x[], Y y[], const W weight[], const B bias[]) {
 #pragma HLS INLINE
     Positions:
-        for (unsigned p = 0; p < CONFIG_T::positions; p++) {
+        for (unsigned p = 0; p < CONFIG_T::positions; p += CONFIG_T::parallel) {
 #pragma HLS PIPELINE II=CONFIG_T::reuse_factor
-            LAYER::at(p, x, y, weight, bias);
+        Together:
+            for (unsigned q = 0; q < CONFIG_T::parallel; q++) {
+#pragma HLS UNROLL
+                LAYER::at(p + q, x, y, weight, bias);
+            }
         }
     }
 };
+
+template <> struct schedule<unrolled> : schedule<latency> {};
 
 // Positions follow each other; the pipeline is inside, over the cycles of one matrix.
 template <> struct schedule<resource> {
@@ -130,8 +156,12 @@ template <> struct schedule<resource> {
     static void run(const X x[], Y y[], const W weight[], const B bias[]) {
 #pragma HLS INLINE
     Positions:
-        for (unsigned p = 0; p < CONFIG_T::positions; p++) {
-            LAYER::at(p, x, y, weight, bias);
+        for (unsigned p = 0; p < CONFIG_T::positions; p += CONFIG_T::parallel) {
+        Together:
+            for (unsigned q = 0; q < CONFIG_T::parallel; q++) {
+#pragma HLS UNROLL
+                LAYER::at(p + q, x, y, weight, bias);
+            }
         }
     }
 };

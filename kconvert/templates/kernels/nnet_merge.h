@@ -7,6 +7,23 @@
 
 namespace nnet {
 
+// A tensor repeated to a larger shape: element i of that is x[PLACE::place(i)].
+template <class PLACE, class X> struct repeated {
+    const X *x;
+
+    const X &operator[](unsigned i) const {
+#pragma HLS INLINE
+        return x[PLACE::place(i)];
+    }
+};
+
+template <class PLACE, class X> repeated<PLACE, X> repeat(const X x[]) {
+#pragma HLS INLINE
+    repeated<PLACE, X> all;
+    all.x = x;
+    return all;
+}
+
 // What one more element does to a value so far; the value's type holds every result.
 namespace merges {
 struct add {
@@ -41,7 +58,7 @@ template <class OP, class V> void fold(V &, unsigned) {
 
 // Element `i` of every tensor, one after the other, into `value`.
 template <class OP, class V, class X, class... REST>
-void fold(V &value, unsigned i, const X first[], const REST *...rest) {
+void fold(V &value, unsigned i, const X &first, const REST &...rest) {
 #pragma HLS INLINE
     OP::into(value, first[i]);
     fold<OP>(value, i, rest...);
@@ -49,7 +66,7 @@ void fold(V &value, unsigned i, const X first[], const REST *...rest) {
 
 // y = a OP b OP ..., exact before it is stored
 template <class CONFIG_T, class OP, class Y, class X, class... REST>
-void merge(Y y[], const X first[], const REST *...rest) {
+void merge(Y y[], const X &first, const REST &...rest) {
 #pragma HLS PIPELINE II=1
 Elements:
     for (unsigned i = 0; i < CONFIG_T::size; i++) {
@@ -60,19 +77,19 @@ Elements:
     }
 }
 
-template <class X> X product_of(unsigned i, const X x[]) {
+template <class X> auto product_of(unsigned i, const X &x) {
 #pragma HLS INLINE
     return x[i];
 }
 
 // Exact, the type grows with every factor.
-template <class A, class B, class... REST> auto product_of(unsigned i, const A a[], const B b[], const REST *...rest) {
+template <class A, class B, class... REST> auto product_of(unsigned i, const A &a, const B &b, const REST &...rest) {
 #pragma HLS INLINE
     return a[i] * product_of(i, b, rest...);
 }
 
 // y = a * b * ..., exact before it is stored
-template <class CONFIG_T, class Y, class... INPUTS> void multiply(Y y[], const INPUTS *...inputs) {
+template <class CONFIG_T, class Y, class... INPUTS> void multiply(Y y[], const INPUTS &...inputs) {
 #pragma HLS PIPELINE II=1
 Elements:
     for (unsigned i = 0; i < CONFIG_T::size; i++) {
@@ -83,7 +100,7 @@ Elements:
 
 // y = (a + b + ...) / n, `reciprocal` being 1 / n
 template <class CONFIG_T, class Y, class... INPUTS>
-void average(Y y[], const typename CONFIG_T::reciprocal_t reciprocal[], const INPUTS *...inputs) {
+void average(Y y[], const typename CONFIG_T::reciprocal_t reciprocal[], const INPUTS &...inputs) {
 #pragma HLS PIPELINE II=1
 Elements:
     for (unsigned i = 0; i < CONFIG_T::size; i++) {

@@ -62,6 +62,20 @@ template <class CONFIG_T> struct recurrent_cell {
         FUNCTION::run(total, value);
     }
 
+    // The state to begin with
+    template <class H> void start(const H given[]) {
+#pragma HLS INLINE
+    Units:
+        for (unsigned u = 0; u < units; u++) {
+#pragma HLS UNROLL
+            y[u] = given[u];
+        }
+        keep();
+    }
+
+    // What is returned after the values of h: nothing
+    template <class Y> void append(Y[]) const {}
+
     // The new values become the state.
     void keep() {
 #pragma HLS INLINE
@@ -111,6 +125,28 @@ template <class CONFIG_T> struct lstm_cell : gated_cell<CONFIG_T> {
             memory[u] = typename CONFIG_T::cell_quantizer::input_t(0);
         }
         CONFIG_T::cell_quantizer::run(memory, c);
+    }
+
+    template <class H, class C> void start(const H given[], const C given_memory[]) {
+#pragma HLS INLINE
+        base::start(given);
+    Units:
+        for (unsigned u = 0; u < units; u++) {
+#pragma HLS UNROLL
+            memory[u] = given_memory[u];
+        }
+        CONFIG_T::cell_quantizer::run(memory, c);
+    }
+
+    template <class Y> void append(Y to[]) const {
+#pragma HLS INLINE
+        if (CONFIG_T::return_cell) {
+        Units:
+            for (unsigned u = 0; u < units; u++) {
+#pragma HLS UNROLL
+                to[u] = memory[u];
+            }
+        }
     }
 
     template <class X, class... PARAMETERS> void step(const X x[], const PARAMETERS *...parameters) {
@@ -255,6 +291,8 @@ template <> struct recurrence<latency> {
     }
 };
 
+template <> struct recurrence<unrolled> : recurrence<latency> {};
+
 // Steps follow each other; the pipeline is inside, over the cycles of one matrix.
 template <> struct recurrence<resource> {
     template <class CONFIG_T, class CELL, class X, class Y, class... PARAMETERS>
@@ -267,11 +305,80 @@ template <> struct recurrence<resource> {
     }
 };
 
-// x [steps][features] -> y [steps][units] or [units]
+// The same, for a sequence that comes and goes step by step
+template <class CONFIG_T, class CELL, class FROM, class TO, class... PARAMETERS>
+void recurrent_step_stream(unsigned t, CELL &cell, FROM &from, TO &to, const PARAMETERS *...parameters) {
+#pragma HLS INLINE
+    lanes<typename CONFIG_T::input_t> x[CONFIG_T::features];
+#pragma HLS ARRAY_PARTITION variable=x complete
+    take(from, x);
+    cell.step(x, parameters...);
+    if (CONFIG_T::return_sequences || t + 1 == CONFIG_T::steps) {
+        give(cell.y, to);
+    }
+}
+
+template <strategy S> struct recurrence_stream;
+
+template <> struct recurrence_stream<latency> {
+    template <class CONFIG_T, class CELL, class FROM, class TO, class... PARAMETERS>
+    static void run(CELL &cell, FROM &from, TO &to, const PARAMETERS *...parameters) {
+#pragma HLS INLINE
+    Steps:
+        for (unsigned t = 0; t < CONFIG_T::steps; t++) {
+            NNET_STREAM_PIPELINE(CONFIG_T::reuse_factor)
+            recurrent_step_stream<CONFIG_T>(t, cell, from, to, parameters...);
+        }
+    }
+};
+
+template <> struct recurrence_stream<unrolled> : recurrence_stream<latency> {};
+
+template <> struct recurrence_stream<resource> {
+    template <class CONFIG_T, class CELL, class FROM, class TO, class... PARAMETERS>
+    static void run(CELL &cell, FROM &from, TO &to, const PARAMETERS *...parameters) {
+#pragma HLS INLINE
+    Steps:
+        for (unsigned t = 0; t < CONFIG_T::steps; t++) {
+            recurrent_step_stream<CONFIG_T>(t, cell, from, to, parameters...);
+        }
+    }
+};
+
+template <class CONFIG_T, class CELL, class FROM, class TO, class... PARAMETERS>
+void recurrent_stream(FROM &from, TO &to, const PARAMETERS *...parameters) {
+    CELL cell;
+    recurrence_stream<CONFIG_T::strategy>::template run<CONFIG_T>(cell, from, to, parameters...);
+}
+
+template <class CONFIG_T, class CELL, class X, class Y, class... PARAMETERS>
+void recurrent_steps(CELL &cell, const X x[], Y y[], const PARAMETERS *...parameters) {
+#pragma HLS INLINE
+    recurrence<CONFIG_T::strategy>::template run<CONFIG_T>(cell, x, y, parameters...);
+    cell.append(y + (CONFIG_T::return_sequences ? CONFIG_T::steps : 1) * CONFIG_T::units);
+}
+
+// x [steps][features] -> y [steps][units] or [units]; an LSTM may append c
 template <class CONFIG_T, class CELL, class X, class Y, class... PARAMETERS>
 void recurrent(const X x[], Y y[], const PARAMETERS *...parameters) {
     CELL cell;
-    recurrence<CONFIG_T::strategy>::template run<CONFIG_T>(cell, x, y, parameters...);
+    recurrent_steps<CONFIG_T>(cell, x, y, parameters...);
+}
+
+// The same from a given state h on
+template <class CONFIG_T, class CELL, class X, class Y, class H, class... PARAMETERS>
+void recurrent_from(const X x[], Y y[], const H h[], const PARAMETERS *...parameters) {
+    CELL cell;
+    cell.start(h);
+    recurrent_steps<CONFIG_T>(cell, x, y, parameters...);
+}
+
+// The same from given h and c on
+template <class CONFIG_T, class CELL, class X, class Y, class H, class C, class... PARAMETERS>
+void recurrent_from_both(const X x[], Y y[], const H h[], const C c[], const PARAMETERS *...parameters) {
+    CELL cell;
+    cell.start(h, c);
+    recurrent_steps<CONFIG_T>(cell, x, y, parameters...);
 }
 
 } // namespace nnet
