@@ -8,7 +8,7 @@ LEGACY := .venv-legacy
 PIP := -m pip --disable-pip-version-check --no-input install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types pytest test-light test-vendor-headers test-exactness test-legacy bench lutnet-synth docs clean
+.PHONY: help demo test lint types pytest test-light test-vendor-headers test-exactness test-legacy bench lutnet-synth approx-costs docs clean
 
 help:
 	@echo "make demo                 convert, compile and check a small network"
@@ -19,7 +19,8 @@ help:
 	@echo "make test-legacy          the tests with QKeras 0.9 on Keras 2, in $(LEGACY)"
 	@echo "make bench                the benchmarks"
 	@echo "make lutnet-synth         LUTs of a small look-up table network after synthesis with Yosys"
-	@echo "make docs                 docs/cli.md from the commands"
+	@echo "make approx-costs         area of the approximate multipliers after synthesis with Yosys, some minutes"
+	@echo "make docs                 docs/cli.md from the commands, docs/layers.md from measurements"
 	@echo "make clean                remove what the above wrote, except the environments"
 	@echo "PYTHON=python3.12 make demo picks the Python that $(VENV) is made with (3.11 or newer)."
 
@@ -54,9 +55,16 @@ lutnet-synth: $(VENV)/.installed
 	@if command -v yosys > /dev/null; then $(VENV)/bin/python -m kconvert_contrib.lutnet.synthesis $(ARGS); \
 	else echo "skipped: yosys is not installed (Debian, Ubuntu: apt-get install yosys)"; fi
 
+approx-costs: $(VENV)/.installed
+	@if command -v yosys > /dev/null; then \
+	$(VENV)/bin/python -m kconvert_contrib.approx.costs --docs docs/approx_multipliers.md $(ARGS); \
+	else echo "skipped: yosys is not installed (Debian, Ubuntu: apt-get install yosys)"; fi
+
 docs: $(VENV)/.installed
 	$(VENV)/bin/python -m kconvert.cli.docs > docs/cli.md.new
 	@mv docs/cli.md.new docs/cli.md
+	$(VENV)/bin/python -m tests.layers.layer_table > docs/layers.md.new
+	@mv docs/layers.md.new docs/layers.md
 
 bench: $(VENV)/.installed
 	@set -e; for script in bench/[!_]*.py; do echo "$$script"; $(VENV)/bin/python "$$script"; done

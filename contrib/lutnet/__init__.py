@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from .. import registration
 from .errors import LayerError
 from .tables import LUT_LAYERS, LutArray, lut_array
 
-# Keras is imported with the first name of one of these modules: conversion of a file needs none of it.
+# Keras is imported with the first name of one of these modules, unless it is there: conversion of a file needs none.
 _OF_KERAS = {
     "layers": ("AverageLut", "DifferentiableLut", "MaxLut", "StochasticLut"),
     "encoders": ("Binarize", "GroupSum", "Patches", "Reduce", "Thermometer"),
@@ -29,10 +30,12 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     for module in _OF_KERAS if _MODULE[name] in _OF_KERAS else ():
-        # all are registered with Keras then, so that a saved model loads
-        importlib.import_module(f".{module}", __name__)
+        importlib.import_module(f".{module}", __name__)  # registers the layers with Keras, if they were not yet
     return getattr(importlib.import_module(f".{_MODULE[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_MODULE})
+
+
+registration.register([f"{__name__}.{module}" for module in _OF_KERAS])

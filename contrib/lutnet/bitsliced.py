@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import weakref
 from importlib import resources
 from typing import Any
 
@@ -15,20 +16,17 @@ from kconvert.csim.compiler import compile_object
 from kconvert.errors import CompileError, InputError
 from kconvert.model import HLSModel
 
-from .verilog import Design, Stage, design
+from .verilog import Design, design
 
 Words = npt.NDArray[np.uint64]
 
 
-class _Network(ctypes.Structure):
+class _Layer(ctypes.Structure):
     _fields_ = (
-        ("inputs", ctypes.c_long),
-        ("layers", ctypes.c_long),
-        ("units", ctypes.c_void_p),
+        ("units", ctypes.c_long),
+        ("inputs", ctypes.c_int),
         ("tables", ctypes.c_void_p),
         ("wires", ctypes.c_void_p),
-        ("groups", ctypes.c_long),
-        ("members", ctypes.c_void_p),
     )
 
 
@@ -47,19 +45,23 @@ class BitSliced:
     def __init__(self, model: HLSModel) -> None:
         self.design: Design = design(model)
         stages, groups = self.design.stages, self.design.groups
-        self._run = _native()
-        last = stages[-1].node.units
-        members = np.zeros((len(groups), last), bool)
+        native = _native()
+        self._run = native.lutnet_run
+        members = np.zeros((len(groups), stages[-1].node.units), bool)
         for row, group in zip(members, groups, strict=True):
             row[group] = True
-        self._arrays = (
-            np.array([stage.node.units for stage in stages], np.int64),
-            np.concatenate([_six_inputs(stage)[0] for stage in stages]),
-            np.ascontiguousarray(np.concatenate([_six_inputs(stage)[1] for stage in stages])),
-            pack(members),
+        # the object refers to these arrays
+        self._arrays = [(np.ascontiguousarray(stage.node.tables), stage.wires.astype(np.uint32)) for stage in stages]
+        self._members = pack(members)
+        layers = (_Layer * len(stages))(
+            *(_Layer(*w.shape, t.ctypes.data, w.ctypes.data) for t, w in self._arrays),
         )
-        units, tables, wires, masks = (array.ctypes.data for array in self._arrays)
-        self._network = _Network(self.design.source.size, len(stages), units, tables, wires, len(groups), masks)
+        self._network = native.lutnet_new(
+            self.design.source.size, len(stages), layers, len(groups), self._members.ctypes.data
+        )
+        if not self._network:
+            raise MemoryError("no memory for a network of look-up tables")
+        weakref.finalize(self, native.lutnet_delete, self._network)
 
     def predict(self, bits: npt.ArrayLike, *, threads: int | None = None) -> npt.NDArray[np.float64]:
         """Return what :meth:`~kconvert.HLSModel.predict` answers, float64 [n, ...].
@@ -82,25 +84,25 @@ class BitSliced:
         Raises:
             InputError: the shape or dtype does not fit.
         """
-        words = self._packed(np.asarray(bits))
+        samples = self._checked(np.asarray(bits))
         last, groups = self.design.stages[-1].node.units, len(self.design.groups)
-        made = np.empty((len(words), groups), np.uint32)
-        answers = np.empty((0 if groups else len(words), -(-last // 64)), np.uint64)
-        pointers = (words.ctypes.data, len(words), answers.ctypes.data, made.ctypes.data)
-        if self._run(ctypes.byref(self._network), *pointers, _threads(threads)):
+        made = np.empty((len(samples), groups), np.uint32)
+        answers = np.empty((0 if groups else len(samples), -(-last // 64)), np.uint64)
+        given = (None, samples.ctypes.data) if samples.dtype == np.bool_ else (samples.ctypes.data, None)
+        pointers = (*given, len(samples), answers.ctypes.data, made.ctypes.data)
+        if self._run(self._network, *pointers, _threads(threads)):
             raise MemoryError(f"no memory for planes of {last} bits")
         return made if groups else unpack(answers, last)
 
-    def _packed(self, bits: npt.NDArray[Any]) -> Words:
+    def _checked(self, bits: npt.NDArray[Any]) -> npt.NDArray[Any]:
         size = self.design.source.size
-        if bits.dtype == np.uint64 and bits.ndim == 2 and bits.shape[1] == -(-size // 64):
-            return np.ascontiguousarray(bits)
-        if bits.dtype != np.bool_ or bits.shape[1:] not in ((size,), self.design.source.shape):
+        packed = bits.dtype == np.uint64 and bits.ndim == 2 and bits.shape[1] == -(-size // 64)
+        if not packed and (bits.dtype != np.bool_ or bits.shape[1:] not in ((size,), self.design.source.shape)):
             raise InputError(
                 f"expected bool [n, {size}] or uint64 [n, {-(-size // 64)}] as pack() makes them, received "
                 f"{bits.dtype} {list(bits.shape)}"
             )
-        return pack(bits.reshape(len(bits), size))
+        return np.ascontiguousarray(bits)
 
 
 def pack(bits: npt.NDArray[np.bool_]) -> Words:
@@ -116,28 +118,23 @@ def unpack(words: Words, size: int) -> npt.NDArray[np.uint8]:
     return np.unpackbits(words.astype("<u8", copy=False).view(np.uint8), axis=1, count=size, bitorder="little")
 
 
-def _six_inputs(stage: Stage) -> tuple[Words, npt.NDArray[np.uint32]]:
-    """Return the tables and wires of a layer with unused inputs added: whatever those are, the answer is the same."""
-    tables, wires = stage.node.tables, stage.wires.astype(np.uint32)
-    for inputs in range(stage.node.fan_in, 6):
-        tables = tables | tables << np.uint64(1 << inputs)
-        wires = np.concatenate([wires, wires[:, :1]], axis=1)
-    return tables, wires
-
-
 @functools.cache
 def _native() -> Any:
-    """Return the C++ function, compiled and loaded."""
-    name = "bitsliced.cpp"
-    source = (resources.files(__package__) / "native" / name).read_text(encoding="utf-8")
-    path = compile_object({name: source}, name)
+    """Return the C++ functions, compiled and loaded; the kernel is the one that csim has."""
+    folder = resources.files(__package__)
+    files = (folder / "native" / "bitsliced.cpp", folder / "templates" / "kernels" / "nnet_lut_planes.h")
+    path = compile_object({file.name: file.read_text(encoding="utf-8") for file in files}, files[0].name)
     try:
-        run = ctypes.CDLL(str(path)).lutnet_run
+        native = ctypes.CDLL(str(path))
     except OSError as error:
         raise CompileError(f"the compiled object cannot be loaded: {error}") from error
-    run.restype = ctypes.c_int
-    run.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
-    return run
+    native.lutnet_new.restype = ctypes.c_void_p
+    native.lutnet_new.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_long, ctypes.c_void_p]
+    native.lutnet_delete.restype = None
+    native.lutnet_delete.argtypes = [ctypes.c_void_p]
+    native.lutnet_run.restype = ctypes.c_int
+    native.lutnet_run.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+    return native
 
 
 def _threads(wanted: int | None) -> int:

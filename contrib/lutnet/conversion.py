@@ -19,7 +19,7 @@ from kconvert.layers import Node, Reshape, Thresholds, Value, Window, ZeroPaddin
 from kconvert.optimizers import add_pass, rewrite
 from kconvert.plugins import add_templates
 
-from .nodes import STYLES, Gather, GroupSum, Luts, only_bits
+from .nodes import STYLES, GroupSum, Luts, Wires, only_bits
 from .tables import LUT_LAYERS, lut_array
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def thermometer(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
     if thresholds.shape not in ((1, bits), (features, bits)):
         raise ModelError(f"layer {layer.name!r}: thresholds {thresholds.shape} do not fit {features} features")
     index = np.repeat(np.arange(inputs[0].size), bits)
-    wires = Gather(name=f"{layer.name}_wires", index=index, shape=(*frames, features * bits))
+    wires = Wires(name=f"{layer.name}_wires", index=index, shape=(*frames, features * bits))
     return wires, compare(layer.name, np.broadcast_to(thresholds, (features, bits)).ravel())
 
 
@@ -99,10 +99,10 @@ def patches(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
     image = index.reshape(top + height + bottom, left + width + right, channels)
     views = np.lib.stride_tricks.sliding_window_view(image, size, axis=(0, 1))[:: strides[0], :: strides[1]]
     wires = views.transpose(0, 1, 3, 4, 2).reshape(rows, columns, -1)
-    gather = Gather(name=layer.name, index=wires, shape=wires.shape)
+    taps = Wires(name=layer.name, index=wires, shape=wires.shape)
     if not any(window.padding):
-        return (gather,)
-    return ZeroPadding(name=f"{layer.name}_padding", padding=window.padding), gather
+        return (taps,)
+    return ZeroPadding(name=f"{layer.name}_padding", padding=window.padding), taps
 
 
 @reads("Reduce")
@@ -128,7 +128,7 @@ def real_to_binary(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
     frame, _, piece = np.meshgrid(np.arange(frames), np.arange(features), np.arange(depth), indexing="ij")
     thresholds = low + (high - low) * (piece + (frame + 0.5) / frames) / depth
     index = np.tile(np.repeat(np.arange(features), depth), frames)
-    wires = Gather(name=f"{layer.name}_wires", index=index, shape=(index.size,))
+    wires = Wires(name=f"{layer.name}_wires", index=index, shape=(index.size,))
     bits = compare(f"{layer.name}_bits", thresholds.ravel())
     return wires, bits, Reshape(name=layer.name, shape=(frames, features * depth))
 
@@ -140,15 +140,6 @@ def binary_to_real(layer: LayerSpec, inputs: list[Value]) -> tuple[Node, ...]:
     flat = Reshape(name=f"{layer.name}_flat", shape=(size,))
     mean = GroupSum(name=layer.name, groups=units, strided=True, scale=units / size)
     return compare(f"{layer.name}_bits", 0.0), flat, mean
-
-
-@reads("BinaryModulation")
-def binary_modulation(layer: LayerSpec, inputs: list[Value]) -> Node:
-    """Refused: it is a network, not a layer."""
-    raise UnsupportedLayerError(
-        f"layer {layer.name!r} (BinaryModulation) holds a network of its own; build the model of RealToBinary, those "
-        f"layers and BinaryToReal instead, which convert one by one"
-    )
 
 
 @rewrite(Thresholds)
@@ -171,5 +162,5 @@ def _style(value: object) -> str | None:
 
 
 add_pass(drop_comparisons_of_bits)
-add_setting("LutStyle", "lut_style", _style, ", ".join(STYLES))
+add_setting("LutStyle", "lut_style", _style, ", ".join(STYLES), alias="lut_style")
 add_templates(__package__)

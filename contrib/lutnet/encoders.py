@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from .errors import check
-from .layers import register, straight_through
+from .layers import numbers, register, straight_through
 
 Shape = Sequence[int | None]
 
@@ -39,6 +39,7 @@ class Binarize(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Return the input in two levels."""
+        x = numbers(self, x)
         levels = ops.cast(ops.where(x > self.threshold, self.high, self.low), self.compute_dtype)
         return straight_through(levels, ops.clip(x, -1.0, 1.0))
 
@@ -98,6 +99,7 @@ class Thermometer(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Return the bits, 0 and 1."""
+        x = numbers(self, x)
         bits = ops.cast(x[..., None] > ops.cast(self.thresholds, x.dtype), self.compute_dtype)
         return ops.reshape(bits, (*ops.shape(x)[:-1], x.shape[-1] * self.bits))
 
@@ -134,6 +136,20 @@ class Patches(keras.layers.Layer):  # type: ignore[misc]
         super().__init__(**kwargs)
         check(padding in ("valid", "same"), f"layer {self.name!r}: padding is 'valid' or 'same', received {padding!r}")
         self.kernel_size, self.strides, self.padding = _pair(kernel_size), _pair(strides), padding
+        sizes = (*self.kernel_size, *self.strides)
+        check(min(sizes) > 0, f"layer {self.name!r}: kernel_size and strides have to be positive, received {sizes}")
+
+    def build(self, input_shape: Shape) -> None:
+        """Check that images have a place for the window."""
+        check(
+            len(input_shape) == 4,
+            f"layer {self.name!r}: expected images [n, height, width, channels], received {input_shape}",
+        )
+        fits = all(size is None or size >= k for size, k in zip(input_shape[1:3], self.kernel_size, strict=True))
+        check(
+            fits or self.padding == "same",
+            f"layer {self.name!r}: a window {self.kernel_size} does not fit into {input_shape[1:3]}",
+        )
 
     def call(self, x: Any) -> Any:
         """Return the windows."""
@@ -171,7 +187,7 @@ class Reduce(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Return the means."""
-        return ops.mean(ops.reshape(x, (*ops.shape(x)[:-1], -1, self.units)), axis=-2)
+        return ops.mean(ops.reshape(numbers(self, x), (*ops.shape(x)[:-1], -1, self.units)), axis=-2)
 
     def compute_output_shape(self, input_shape: Shape) -> tuple[int | None, ...]:
         """Return one number for each unit."""
@@ -203,7 +219,7 @@ class GroupSum(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Return the scores."""
-        return ops.sum(ops.reshape(x, (*ops.shape(x)[:-1], self.units, -1)), axis=-1) / self.tau
+        return ops.sum(ops.reshape(numbers(self, x), (*ops.shape(x)[:-1], self.units, -1)), axis=-1) / self.tau
 
     def compute_output_shape(self, input_shape: Shape) -> tuple[int | None, ...]:
         """Return one score for each group."""

@@ -46,17 +46,23 @@ def export_hls_header(
     included. Whoever includes it includes ``ap_int.h``.
 
     Args:
-        layer: A Keras Dense layer, or its kernel [inputs, units] and bias [units] as a pair.
+        layer: A Keras Dense layer, a model that has just one, or the kernel [inputs, units] and bias [units] as a pair.
         path: The file.
         bits: Bits of a weight.
         scale: What 1 stands for.
         bias_bits: Bits of a bias; as many as of a weight if left out.
 
     Raises:
-        ConfigError: bits or scale are not valid, or a kernel and bias do not fit each other.
+        ConfigError: bits or scale are not valid, there is no Dense layer or several, or a kernel and bias do not fit
+            each other.
         InputError: a value is NaN or infinite.
         WriteError: the file cannot be written.
     """
+    if hasattr(layer, "layers"):
+        dense = [inner for inner in layer.layers if hasattr(inner, "kernel") and len(inner.kernel.shape) == 2]
+        if len(dense) != 1:
+            raise ConfigError(f"the model has {len(dense)} Dense layers: give the one to export")
+        (layer,) = dense
     arrays = [
         np.asarray(a, dtype=np.float64) for a in (layer.get_weights() if hasattr(layer, "get_weights") else layer)
     ]

@@ -15,9 +15,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from .errors import check
+from .errors import check, is_whole
 from .tables import VARIANCE_FLOOR, LutArray, any_table, differentiable_tables, lut_array, majority_table
-from .wiring import wire
+from .wiring import check_kind, wire
 
 register = keras.saving.register_keras_serializable("kconvert_contrib")
 MOST_INPUTS = 6
@@ -47,12 +47,15 @@ class Wired(keras.layers.Layer):  # type: ignore[misc]
         self, units: int | Sequence[int], n_inputs: int = 6, connection: str = "random", seed: int = 1, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.units = units if isinstance(units, int) else tuple(map(int, units))
-        self.n_inputs, self.connection, self.seed = n_inputs, connection, seed
+        sizes = (units,) if is_whole(units) else tuple(units) if isinstance(units, Sequence) else ()
+        known = len(sizes) > 0 and all(is_whole(size) and size > 0 for size in sizes)
+        check(known, f"layer {self.name!r}: units has to be positive, a number or several; received {units!r}")
+        self.units = int(sizes[0]) if is_whole(units) else tuple(map(int, sizes))
+        pins = is_whole(n_inputs) and 2 <= n_inputs <= MOST_INPUTS
+        check(pins, f"layer {self.name!r}: n_inputs is 2 to {MOST_INPUTS}, received {n_inputs!r}")
+        check_kind(connection)
+        self.n_inputs, self.connection, self.seed = int(n_inputs), connection, seed
         self.autocast = False  # tables and statistics are float32, whatever the rest of the model computes in
-        check(2 <= n_inputs <= MOST_INPUTS, f"layer {self.name!r}: n_inputs is 2 to {MOST_INPUTS}, received {n_inputs}")
-        count = math.prod(self.unit_shape)
-        check(count > 0, f"layer {self.name!r}: units has to be positive, received {units!r}")
 
     @property
     def unit_shape(self) -> tuple[int, ...]:
@@ -149,6 +152,11 @@ def interpolate(pins: Any, table: Any) -> Any:
     return result[:, :, 0]
 
 
+def numbers(layer: Any, x: Any) -> Any:
+    """Return the input of a layer as the numbers that it computes with: Keras leaves integers and bools as they are."""
+    return ops.cast(x, layer.compute_dtype)
+
+
 def straight_through(value: Any, gradient_of: Any) -> Any:
     """Return `value` with the gradient of `gradient_of`."""
     nothing = gradient_of - ops.stop_gradient(gradient_of)  # but for its gradient
@@ -216,12 +224,15 @@ class DifferentiableLut(Wired):
     def call(self, x: Any, training: bool | None = None) -> Any:
         """Return the answers of the nodes to `x`."""
         frames = self.frames_of(x)
-        if self.binary and not training:
-            y = look_up(frames, ops.cast(self._tables(), "float32"), self.wiring)
-        elif self.binary and keras.backend.backend() == "tensorflow":
+        learns = bool(training) and self.trainable
+        if learns and self.binary and keras.backend.backend() == "tensorflow":
             y = self._read_fast(frames)
+        elif learns or not self.binary:
+            y = self._read_slowly(frames, learns)
         else:
-            y = self._read_slowly(frames, bool(training))
+            y = look_up(frames, ops.cast(self._tables(), "float32"), self.wiring)
+            if training:  # a frozen layer answers as in inference, and hands the gradient on to those before it
+                y = straight_through(y, self._read_slowly(frames, False))
         return self.shaped(y, x)
 
     def _tables(self) -> Any:

@@ -15,7 +15,7 @@ from keras import ops
 
 from .encoders import Shape, size_of
 from .errors import check
-from .layers import register, straight_through
+from .layers import numbers, register, straight_through
 
 
 @register
@@ -55,7 +55,7 @@ class RealToBinary(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Return the bits."""
-        share = (x - self.low) / (self.high - self.low)
+        share = (numbers(self, x) - self.low) / (self.high - self.low)
         slices = ops.convert_to_tensor(np.arange(self.depth, dtype=np.float32))
         within = ops.clip(share[:, None, :, None] * self.depth - ops.cast(slices, share.dtype), 0.0, 1.0)
         batch, features = ops.shape(x)[0], size_of(x.shape[-1], self.name)
@@ -106,6 +106,7 @@ class BinaryToReal(keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, x: Any) -> Any:
         """Return the shares."""
+        x = numbers(self, x)
         ones = straight_through(ops.cast(x > 0, x.dtype), x)
         return ops.mean(ops.reshape(ones, (ops.shape(x)[0], -1, self.units)), axis=1)
 
@@ -121,6 +122,9 @@ class BinaryToReal(keras.layers.Layer):  # type: ignore[misc]
 @register
 class BinaryModulation(keras.layers.Layer):  # type: ignore[misc]
     """Layers of bits between numbers: numbers to bits, the layers, bits to numbers.
+
+    Its config lists the encoder of inference and the decoder among the layers, as that of a Sequential of them would:
+    this is how kconvert reads it.
 
     Args:
         layers: The layers inside, that act on the last axis.
@@ -179,5 +183,11 @@ class BinaryModulation(keras.layers.Layer):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """Return what makes an equal layer."""
         own = ("units", "training_frames", "inference_frames", "depth", "training_noise", "inference_noise", "seed")
-        layers = [keras.saving.serialize_keras_object(layer) for layer in self.layers]
+        chain = (self.inference_encoder, *self.layers, self.decoder)
+        layers = [keras.saving.serialize_keras_object(layer) for layer in chain]
         return {**super().get_config(), "layers": layers, **{key: getattr(self, key) for key in own}}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Return the layer that has a config."""
+        return cls(**{**config, "layers": config["layers"][1:-1]})

@@ -79,6 +79,16 @@ class Luts(Node):
         for table, wires in zip(self.tables.tolist(), self.connections.tolist(), strict=True):
             yield f"0x{table:0{digits}x}ULL", [table >> a & 1 for a in range(self.bits)], wires
 
+    @property
+    def on_planes(self) -> bool:
+        """It is logic on bits."""
+        return True
+
+    @property
+    def scratch(self) -> int:
+        """Where it is called with a pack, planes of its input and output: of the 512 bytes for an element 64 each."""
+        return -(-(self.inputs[0].size + self.units) // 8)
+
     def output_shape(self) -> tuple[int, ...]:
         """The shape it was made for, if every connection is to an element of the input."""
         size = self.inputs[0].size
@@ -92,13 +102,13 @@ class Luts(Node):
     def infer_types(self, default: FixedType) -> None:
         """Bits in, bits out."""
         source = self.in_type()
-        if (source.width, source.integer, source.signed) != (1, 1, False):
+        if not is_bit(source):
             raise ConfigError(
                 f"layer {self.name!r} reads bits, and {self.inputs[0].producer.name!r} makes {source}; take the result "
                 f"precision of {self.inputs[0].producer.name!r} out of the settings"
             )
         self.result_type = self.result_type or BIT
-        if (self.result_type.width, self.result_type.integer, self.result_type.signed) != (1, 1, False):
+        if not is_bit(self.result_type):
             raise ConfigError(f"layer {self.name!r} makes bits: its result is ap_uint<1>, not {self.result_type}")
 
     def constants(self) -> dict[str, Constant]:
@@ -116,13 +126,13 @@ class Luts(Node):
 
 
 @dataclass(eq=False, kw_only=True)
-class Gather(Node):
+class Wires(Node):
     """Wiring: ``y[i] = x[index[i]]`` over the flattened input, in a shape of its own."""
 
     index: npt.NDArray[np.int64]
     shape: tuple[int, ...]
 
-    template = "gather"
+    template = "wires"
     kernel = "nnet_lut.h"
     keeps_values = True
 
@@ -133,6 +143,11 @@ class Gather(Node):
                 f"an index {self.index.shape} of {self.inputs[0].size} elements does not make {self.shape}"
             )
         return self.shape
+
+    @property
+    def on_planes(self) -> bool:
+        """Bits may be moved as planes."""
+        return is_bit(self.in_type()) and is_bit(self.typed("result"))
 
     def passes_on(self) -> bool:
         """Wires are as narrow as their readers make them."""
@@ -213,6 +228,11 @@ def wiring(index: npt.NDArray[np.int64], size: int, template: str | None = None)
     """Return the constant of an index into `size` elements."""
     width = max(size - 1, 1).bit_length()
     return Constant(index, FixedType(width, width, signed=False), template=template)
+
+
+def is_bit(kind: FixedType) -> bool:
+    """Whether the values of a type are 0 and 1."""
+    return (kind.width, kind.integer, kind.signed) == (1, 1, False)
 
 
 def only_bits(value: Value) -> bool:

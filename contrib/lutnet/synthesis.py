@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -23,26 +24,43 @@ from kconvert.tables import text_table
 from .verilog import design, export_verilog
 
 
-def synthesise(model: kconvert.HLSModel, *, registers: bool = True) -> dict[str, int]:
+def synthesise(
+    model: kconvert.HLSModel, *, registers: bool = True, sums: bool = True, timeout: float = 1800.0
+) -> dict[str, int]:
     """Return how many cells of each type the LUT layers of a converted model need, after optimisation.
+
+    Args:
+        model: A converted model.
+        registers: Whether a register follows each layer.
+        sums: Whether counters of ones are among the cells where the model sums bits.
+        timeout: Seconds that Yosys may take; a network of 2,550 tables takes about one minute.
 
     Raises:
         GraphError: the model has no LUT layers, or they are not one chain.
-        ToolError: Yosys is not installed, or failed.
+        ToolError: Yosys is not installed, failed, or took too long.
     """
     yosys = shutil.which("yosys")
     if yosys is None:
         raise ToolError("yosys is not on PATH: install it (Debian, Ubuntu: apt-get install yosys)")
     with tempfile.TemporaryDirectory(prefix="kconvert-") as folder:
-        export_verilog(model, folder, primitives="RTL", registers=registers)
-        script = f"{design(model).name}_synth.ys"
-        command = [yosys, "-q", "-l", "log", script]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+        export_verilog(model, folder, registers=registers, sums=sums)
+        command = [yosys, "-q", "-l", "log", f"{design(model).name}_synth.ys"]
+        try:
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ToolError(f"yosys took more than {timeout:g} seconds; give it more, or a smaller network") from error
         if done.returncode:
             raise ToolError(f"yosys failed: {(done.stderr.strip() or done.stdout.strip())[-2000:]}")
         log = (Path(folder) / "log").read_text(encoding="utf-8", errors="replace")
     cells = log.rpartition("Number of cells:")[2]
     return {name: int(count) for name, count in re.findall(r"^ {5,}([A-Z]\w*) +(\d+)$", cells, re.MULTILINE)}
+
+
+def look_up_tables(cells: Mapping[str, int]) -> int:
+    """Return how many of the cells of a synthesis are look-up tables, of any size."""
+    return sum(count for name, count in cells.items() if re.fullmatch(r"LUT\d", name))
 
 
 def random_network(inputs: int, sizes: tuple[int, ...], seed: int = 1) -> ModelSpec:
@@ -66,12 +84,15 @@ def main(model: str | None, inputs: int, sizes: str) -> None:
     """Print the cells that the LUT layers of MODEL need, and how many look-up tables they are."""
     source = model or random_network(inputs, tuple(int(size) for size in sizes.split(",")))
     converted = kconvert.convert_from_keras_model(source)
-    cells = synthesise(converted)
-    nodes = sum(stage.node.units for stage in design(converted).stages)
-    luts = sum(count for name, count in cells.items() if re.fullmatch(r"LUT\d", name))
-    rows = [*sorted(cells.items()), ("all LUT", luts)]
-    click.echo(f"{nodes} nodes in {len(design(converted).stages)} layers; after synthesis:")
-    click.echo(text_table(("cell", "number"), rows))
+    part = design(converted)
+    titles, columns = ["cell", "tables"], [synthesise(converted, sums=False)]
+    if part.sums:
+        titles.append("with sums")
+        columns.append(synthesise(converted))
+    nodes = sum(stage.node.units for stage in part.stages)
+    rows = [(name, *(cells.get(name, 0) for cells in columns)) for name in sorted(set().union(*columns))]
+    click.echo(f"{nodes} nodes in {len(part.stages)} layers; after synthesis:")
+    click.echo(text_table(titles, [*rows, ("all LUT", *map(look_up_tables, columns))]))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from kconvert.firmware import render, storage_of
 from kconvert.layers import Thresholds, Value, View
 from kconvert.model import HLSModel
 
-from .nodes import Gather, GroupSum, Luts
+from .nodes import GroupSum, Luts, Wires, only_bits
 
 PRIMITIVES = ("LUT6", "RTL")
 Bits = npt.NDArray[np.bool_]
@@ -82,12 +82,11 @@ class Design:
 
     def values(self, counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return what numbers at the output of the top module, [n, outputs], stand for in the model."""
-        numbers = np.asarray(counts, dtype=np.float64)
         if self.sums is None:
-            return numbers
+            return np.asarray(counts, dtype=np.float64)
         low, high = self.levels
-        total = low * self.sums.count + (high - low) * numbers
-        return self.sums.typed("result").quantize(total * self.sums.scale)
+        totals = low * self.sums.count + (high - low) * np.arange(self.sums.count + 1)
+        return self.sums.typed("result").quantize(totals * self.sums.scale)[np.asarray(counts, dtype=np.intp)]
 
     def counts(self, bits: Bits) -> npt.NDArray[np.int64]:
         """Return the numbers at the output, [n, outputs], for bits [n, units] of the last layer."""
@@ -121,12 +120,38 @@ def design(model: HLSModel) -> Design:
 
 
 def _behind_wires(value: Value, index: npt.NDArray[np.int64]) -> tuple[Value, npt.NDArray[np.int64]]:
-    """Follow elements `index` of `value` through nodes that only move elements."""
-    while isinstance(value.producer, Gather) or storage_of(value) is not value:
-        if isinstance(value.producer, Gather):
-            index = value.producer.index.ravel()[index]
-        value = value.producer.inputs[0]
-    return value, index
+    """Follow elements `index` of `value` to where their bits come from.
+
+    That is through nodes that only move elements, and through comparisons that together make 0 of 0 and 1 of 1, such
+    as a majority's levels of -1 and 1 and what reads them as bits again.
+    """
+    found = value, index
+    compared: list[Thresholds] = []
+    while True:
+        node = value.producer
+        if isinstance(node, Wires):
+            index = node.index.ravel()[index]
+        elif isinstance(node, Thresholds) and _is_step(node):
+            compared.insert(0, node)
+        elif storage_of(value) is value:
+            return found
+        (value,) = node.inputs
+        if only_bits(value) and [_level(compared, bit) for bit in (0.0, 1.0)] == [0.0, 1.0]:
+            found = value, index
+
+
+def _is_step(node: Thresholds) -> bool:
+    """Whether it is one comparison, the same for all elements."""
+    return node.thresholds.size == 1 and node.levels.shape == (2,)
+
+
+def _level(compared: Sequence[Thresholds], value: float) -> float:
+    """Return what comparisons, one after the other, make of a value."""
+    for node in compared:
+        threshold = float(node.thresholds.flat[0])
+        reached = value >= threshold if np.any(node.inclusive) else value > threshold
+        value = float(node.levels[int(reached)])
+    return value
 
 
 def _counted(bits: Value) -> tuple[GroupSum | None, tuple[float, float]]:
@@ -134,11 +159,8 @@ def _counted(bits: Value) -> tuple[GroupSum | None, tuple[float, float]]:
     value = bits
     while len(value.users) == 1:
         (user,) = value.users
-        two_levels = isinstance(user, Thresholds) and value is bits and user.levels.shape == (2,)
-        if isinstance(user, Thresholds) and two_levels and user.thresholds.size == 1:
-            if not 0 <= float(user.thresholds.flat[0]) < 1 or np.any(user.inclusive):
-                break
-            levels = (float(user.levels[0]), float(user.levels[1]))
+        if isinstance(user, Thresholds) and value is bits and _is_step(user):
+            levels = (_level([user], 0.0), _level([user], 1.0))
         elif not isinstance(user, View):
             return (user, levels) if isinstance(user, GroupSum) else (None, (0.0, 1.0))
         value = user.output
@@ -152,6 +174,7 @@ def export_verilog(
     *,
     primitives: str = "LUT6",
     registers: bool | Sequence[bool] = True,
+    sums: bool = True,
 ) -> list[Path]:
     """Write the LUT layers of a converted model as Verilog; returns the files.
 
@@ -165,6 +188,7 @@ def export_verilog(
         x: Samples as for :meth:`~kconvert.HLSModel.predict`: vectors for the test bench are made of them.
         primitives: ``"LUT6"`` instantiates the LUT1 to LUT6 of Xilinx devices, ``"RTL"`` writes any device's Verilog.
         registers: Whether a register follows each layer: one for all, or one for each.
+        sums: Whether the counters of ones are part of it where the model sums bits; ``y`` is the bits otherwise.
 
     Raises:
         GraphError: the model has no LUT layers, or they are not one chain.
@@ -172,6 +196,7 @@ def export_verilog(
         WriteError: a file cannot be written; no file has changed then.
     """
     part = design(model)
+    part = part if sums else replace(part, sums=None)
     if primitives not in PRIMITIVES:
         raise ConfigError(
             f"primitives {primitives!r}: choose from {', '.join(PRIMITIVES)}{did_you_mean(primitives, PRIMITIVES)}"
@@ -182,7 +207,7 @@ def export_verilog(
     files = {
         f"{part.name}.v": render("verilog/network.v.j2", part=part, primitives=primitives, registers=flags),
         f"{part.name}_stream.v": render("verilog/stream.v.j2", part=part, latency=sum(flags)),
-        f"{part.name}_synth.ys": render("verilog/synth.ys.j2", part=part),
+        f"{part.name}_synth.ys": render("verilog/synth.ys.j2", part=part, primitives=primitives),
     }
     if primitives == "LUT6":
         files["lut_models.v"] = render("verilog/lut_models.v.j2")

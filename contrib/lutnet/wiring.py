@@ -14,6 +14,7 @@ from .errors import LayerError, check
 
 Wiring = npt.NDArray[np.int32]
 Shape = tuple[int, ...]
+KINDS = ("random", "serial", "pointwise", "depthwise", "gauss")
 
 
 def wire(kind: str, inputs: Shape, outputs: Shape, n_inputs: int, seed: int) -> Wiring:
@@ -24,7 +25,7 @@ def wire(kind: str, inputs: Shape, outputs: Shape, n_inputs: int, seed: int) -> 
             ``"serial"``: node k reads the n_inputs inputs from k * n_inputs on, modulo their number;
             for images, height x width x channels: ``"pointwise"``: channels of the node's own pixel; ``"depthwise"``:
             pixels of its own channel; ``"gauss"``: a neighbourhood of the node's place, as wide as the ratio of the
-            sizes, wrapping around at the borders.
+            sizes, wrapping around at the borders. An empty string is ``"random"``, too.
         inputs: Shape of the input without the batch.
         outputs: Shape of the output without the batch.
         n_inputs: Pins of a node.
@@ -33,6 +34,7 @@ def wire(kind: str, inputs: Shape, outputs: Shape, n_inputs: int, seed: int) -> 
     Raises:
         LayerError: the kind is unknown, or does not fit the shapes.
     """
+    check_kind(kind)
     makers: dict[str, Callable[[Shape, Shape, int, np.random.Generator], Wiring]] = {
         "random": _random,
         "serial": _serial,
@@ -40,9 +42,14 @@ def wire(kind: str, inputs: Shape, outputs: Shape, n_inputs: int, seed: int) -> 
         "depthwise": _depthwise,
         "gauss": _gauss,
     }
-    if kind not in makers:
-        raise LayerError(f"connection {kind!r} is unknown{did_you_mean(kind, makers)} (known: {', '.join(makers)})")
-    return makers[kind](inputs, outputs, n_inputs, np.random.default_rng(seed))
+    return makers[kind or "random"](inputs, outputs, n_inputs, np.random.default_rng(seed))
+
+
+def check_kind(kind: str) -> None:
+    """Raise LayerError unless :func:`wire` knows the kind."""
+    if not isinstance(kind, str) or kind not in ("", *KINDS):
+        meant = did_you_mean(kind, KINDS) if isinstance(kind, str) else ""
+        raise LayerError(f"connection {kind!r} is unknown{meant} (known: {', '.join(KINDS)})")
 
 
 def deal(cards: int, hands: int, size: int, rng: np.random.Generator) -> Wiring:

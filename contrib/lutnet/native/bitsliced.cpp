@@ -1,55 +1,65 @@
-// A network of look-up tables on many samples at once: a plane holds one bit of 512 samples, and logic on planes answers for
-// all of them. Tables and wires are data, so one compilation serves every network.
+// A network of look-up tables on packed bits. Tables and wires are data, so one compilation serves every network.
+#include "nnet_lut_planes.h"
+
+#include <algorithm>
+#include <array>
 #include <atomic>
-#include <cstdint>
-#include <cstring>
+#include <memory>
+#include <new>
 #include <thread>
 #include <vector>
 
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
-
 namespace {
 
-typedef std::uint64_t plane __attribute__((vector_size(64)));
+using csim::plane;
 typedef std::uint64_t lanes8 __attribute__((vector_size(64)));
 typedef std::uint64_t word __attribute__((may_alias));
-constexpr long samples_of_plane = 512;
+constexpr long samples_of_plane = 8 * sizeof(plane);
 constexpr long words_of_plane = samples_of_plane / 64;
 
-// a where s is 1, else b.
-[[gnu::always_inline]] inline plane select(const plane &s, const plane &a, const plane &b) {
-#ifdef __AVX512F__
-    return plane(_mm512_ternarylogic_epi64(__m512i(s), __m512i(a), __m512i(b), 0xca));
-#else
-    return b ^ (s & (a ^ b));
+#if defined(__GFNI__) && defined(__AVX512VBMI__)
+#define BYTE_PERMUTATIONS
 #endif
+
+#ifdef BYTE_PERMUTATIONS
+
+// Exchanges rows and columns of each 8 x 8 bytes; the rows from the last to the first if `Turned`.
+template <bool Turned> inline __m512i transposed_bytes(const __m512i &v) {
+    alignas(64) static constexpr auto index = [] {
+        std::array<std::uint8_t, 64> at{};
+        for (int i = 0; i < 64; ++i) at[i] = std::uint8_t((Turned ? 7 - i % 8 : i % 8) * 8 + i / 8);
+        return at;
+    }();
+    return _mm512_permutexvar_epi8(_mm512_load_si512(index.data()), v);
 }
 
-// The functions of two bits; bit a + 2b of the position is the answer to (a, b). Those at 0 and 15 are constants.
-[[gnu::always_inline]] inline void functions_of(const plane &a, const plane &b, plane *f) {
-    const plane both = a & b, only_a = a & ~b, only_b = b & ~a, differ = a ^ b;
-    f[8] = both, f[2] = only_a, f[4] = only_b;
-    f[10] = a, f[12] = b, f[6] = differ, f[14] = a | b;
-    f[7] = ~both, f[13] = ~only_a, f[11] = ~only_b;
-    f[5] = ~a, f[3] = ~b, f[9] = ~differ, f[1] = ~f[14];
+// Bit j of word i, which is from[i * step], becomes bit i of word j: within bytes by products with the unit matrix, which read
+// rows from the last, then between the words of eight registers, then within their words.
+inline void transpose(const word *from, long step, std::uint64_t (&block)[64]) {
+    const __m512i unit = _mm512_set1_epi64(0x8040201008040201), eight = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i index = _mm512_mullo_epi64(eight, _mm512_set1_epi64(step));
+    const __m512i low = _mm512_set_epi64(11, 3, 10, 2, 9, 1, 8, 0), high = _mm512_set_epi64(15, 7, 14, 6, 13, 5, 12, 4);
+    __m512i v[8], mixed[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+        const __m512i rows = _mm512_i64gather_epi64(index, from + 8 * i * step, 8);
+        v[i] = _mm512_gf2p8affine_epi64_epi8(unit, transposed_bytes<true>(rows), 0);
+    }
+#pragma GCC unroll 3
+    for (int round = 0; round < 3; ++round) {
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) {
+            mixed[2 * i] = _mm512_permutex2var_epi64(v[i], low, v[i + 4]);
+            mixed[2 * i + 1] = _mm512_permutex2var_epi64(v[i], high, v[i + 4]);
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) v[i] = mixed[i];
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) _mm512_storeu_si512(block + 8 * i, transposed_bytes<false>(v[i]));
 }
 
-// Entries `First` on of a table of six inputs, as a function of the first `Inputs` of them: one of two halves, chosen by the
-// last of those; a function of two inputs is one of `f`.
-template <int Inputs, int First>
-[[gnu::always_inline]] inline plane part_of(std::uint64_t table, const plane *f, const plane *x, const std::uint32_t *wire) {
-    if constexpr (Inputs == 2) return f[table >> First & 15];
-    else
-        return select(x[wire[Inputs - 1]], part_of<Inputs - 1, First + (1 << (Inputs - 1))>(table, f, x, wire),
-                      part_of<Inputs - 1, First>(table, f, x, wire));
-}
-
-[[gnu::always_inline]] inline plane look_up(std::uint64_t table, plane *f, const plane *x, const std::uint32_t *wire) {
-    functions_of(x[wire[0]], x[wire[1]], f);
-    return part_of<6, 0>(table, f, x, wire);
-}
+#else
 
 template <int... I> [[gnu::always_inline]] inline lanes8 shuffled(const lanes8 &v) {
 #if defined(__clang__) || __GNUC__ >= 12
@@ -78,9 +88,11 @@ template <int Distance, int... Partner> [[gnu::always_inline]] inline void swap_
     for (int i = 0; i < 8; ++i) v[i] = (v[i] & kept) | (shuffled<Partner...>(v[i]) << up >> down & ~kept);
 }
 
-// Bit j of word i becomes bit i of word j: blocks of half the size change places, down to single bits.
-inline void transpose(std::uint64_t (&block)[64]) {
+// Bit j of word i, which is from[i * step], becomes bit i of word j: blocks of half the size change places, down to single
+// bits.
+inline void transpose(const word *from, long step, std::uint64_t (&block)[64]) {
     lanes8 v[8];
+    for (int i = 0; i < 64; ++i) block[i] = from[i * step];
     std::memcpy(v, block, sizeof(block));
     swap_rows<32>(v, 0x00000000ffffffffu);
     swap_rows<16>(v, 0x0000ffff0000ffffu);
@@ -90,89 +102,145 @@ inline void transpose(std::uint64_t (&block)[64]) {
     swap_lanes<1, 1, 0, 3, 2, 5, 4, 7, 6>(v, 0x5555555555555555u);
     std::memcpy(block, v, sizeof(block));
 }
+#endif
+
+struct layer_data {
+    long units;
+    int inputs;
+    const std::uint64_t *tables;  // of each unit
+    const std::uint32_t *wires;   // `inputs` for each unit
+
+    std::uint64_t table(long n) const { return tables[n]; }
+    long wire(long n, int i) const { return wires[n * inputs + i]; }
+};
 
 struct network {
-    long inputs;                      // bits of a sample
-    long layers;
-    const std::int64_t *units;        // of each layer
-    const std::uint64_t *tables;      // of all units, one layer after another
-    const std::uint32_t *wires;       // six for each unit
-    long groups;                      // 0: the answers are bits
-    const std::uint64_t *members;     // [groups, words of an answer]: the units of a group
+    long inputs;                   // bits of a sample
+    long groups;                   // 0: the answers are bits
+    const std::uint64_t *members;  // [groups, words of an answer]: the units of a group
+    std::vector<std::unique_ptr<nnet::lut_layer<layer_data>>> layers;
 
-    long outputs() const { return layers ? units[layers - 1] : inputs; }
+    long outputs() const { return layers.back()->nodes.units; }
 };
 
 constexpr long words_for(long bits) { return (bits + 63) / 64; }
 constexpr long most(long limit, long n) { return n < limit ? n : limit; }
 
-// Samples [count, words] to planes [bits].
-void to_planes(const std::uint64_t *samples, long count, long bits, plane *x) {
-    const long words = words_for(bits);
-    for (long group = 0; group < words_of_plane; ++group) {
-        for (long w = 0; w < words; ++w) {
-            std::uint64_t block[64] = {};
-            const long rows = most(64, count - 64 * group), columns = most(64, bits - 64 * w);
-            for (long s = 0; s < rows; ++s) block[s] = samples[(64 * group + s) * words + w];
-            transpose(block);
-            for (long i = 0; i < columns; ++i) reinterpret_cast<word *>(x + 64 * w + i)[group] = block[i];
+// Samples [count, words] to planes [64 * words].
+void to_planes(const word *samples, long count, long words, plane *x) {
+    for (long w = 0; w < words; ++w) {
+        for (long group = 0; 64 * group < count; ++group) {
+            const word *from = samples + 64 * group * words + w;
+            const long rows = most(64, count - 64 * group);
+            std::uint64_t block[64];
+            if (rows < 64) {
+                word some[64] = {};
+                for (long s = 0; s < rows; ++s) some[s] = from[s * words];
+                transpose(some, 1, block);
+            } else {
+                transpose(from, words, block);
+            }
+            // the next samples, in the order of memory, which processors do not foresee by themselves
+            const word *const next = samples + samples_of_plane * words + 64 * (words_of_plane * w + group);
+            for (long s = 0; s < 64; s += 8) __builtin_prefetch(next + s);
+            for (long i = 0; i < 64; ++i) reinterpret_cast<word *>(x + 64 * w + i)[group] = block[i];
         }
     }
 }
 
-void to_samples(const plane *y, long count, long bits, std::uint64_t *samples) {
-    const long words = words_for(bits);
+void to_samples(const plane *y, long count, long words, word *samples) {
     for (long group = 0; 64 * group < count; ++group) {
+        const long rows = most(64, count - 64 * group);
         for (long w = 0; w < words; ++w) {
-            std::uint64_t block[64] = {};
-            const long rows = most(64, count - 64 * group), columns = most(64, bits - 64 * w);
-            for (long i = 0; i < columns; ++i) block[i] = reinterpret_cast<const word *>(y + 64 * w + i)[group];
-            transpose(block);
+            std::uint64_t block[64];
+            transpose(reinterpret_cast<const word *>(y + 64 * w) + group, words_of_plane, block);
             for (long s = 0; s < rows; ++s) samples[(64 * group + s) * words + w] = block[s];
         }
     }
 }
 
+// The ones of each group of bits of a sample.
+template <bool OneWord>
+[[gnu::always_inline]] inline void count_ones(const std::uint64_t *answer, long words, const std::uint64_t *members, long groups,
+                                              std::uint32_t *counts) {
+    for (long g = 0; g < groups; ++g) {
+        int ones = 0;
+        for (long w = 0; w < (OneWord ? 1 : words); ++w) ones += __builtin_popcountll(answer[w] & members[g * words + w]);
+        counts[g] = std::uint32_t(ones);
+    }
+}
+
+// Bytes of 0 and 1, [count, bits], to samples [count, words].
+void pack_bytes(const std::uint8_t *bytes, long count, long bits, word *samples) {
+    const long words = words_for(bits), whole = bits / csim::lanes * csim::lanes;
+    for (long s = 0; s < count; ++s, bytes += bits) {
+        char *const to = reinterpret_cast<char *>(samples + s * words);
+        samples[(s + 1) * words - 1] = 0;  // its last bytes may lie behind the bits
+        const auto put = [&](long i, const csim::lanes_of<std::uint8_t> &some) {
+            const std::uint16_t found = csim::gather_bits(some);
+            std::memcpy(to + i / 8, &found, sizeof(found));
+        };
+        csim::lanes_of<std::uint8_t> some;
+        for (long i = 0; i < whole; i += csim::lanes) {
+            std::memcpy(&some, bytes + i, sizeof(some));
+            put(i, some);
+        }
+        if (whole == bits) continue;
+        some = csim::lanes_of<std::uint8_t>{};
+        std::memcpy(&some, bytes + whole, bits - whole);
+        put(whole, some);
+    }
+}
+
 void run_block(const network &net, const std::uint64_t *x, long count, std::uint64_t *bits, std::uint32_t *counts,
                plane *from, plane *to, std::uint64_t *answers) {
-    to_planes(x, count, net.inputs, from);
-    plane f[16] = {};
-    f[15] = ~f[0];
-    const std::uint64_t *table = net.tables;
-    const std::uint32_t *wire = net.wires;
-    for (long layer = 0; layer < net.layers; ++layer) {
-        for (long n = 0; n < net.units[layer]; ++n, ++table, wire += 6) to[n] = look_up(*table, f, from, wire);
+    to_planes(x, count, words_for(net.inputs), from);
+    for (const auto &layer : net.layers) {
+        (*layer)(from, to);
         std::swap(from, to);
     }
     const long words = words_for(net.outputs());
-    to_samples(from, count, net.outputs(), net.groups ? answers : bits);
+    to_samples(from, count, words, net.groups ? answers : bits);
     for (long s = 0; net.groups && s < count; ++s) {
-        for (long g = 0; g < net.groups; ++g) {
-            int ones = 0;
-            for (long w = 0; w < words; ++w) ones += __builtin_popcountll(answers[s * words + w] & net.members[g * words + w]);
-            counts[s * net.groups + g] = std::uint32_t(ones);
-        }
+        const auto count_all = words == 1 ? count_ones<true> : count_ones<false>;
+        count_all(answers + s * words, words, net.members, net.groups, counts + s * net.groups);
     }
 }
 
 } // namespace
 
-// x: [samples, words], bit i of a sample in bit i % 64 of word i / 64. Answers go to `counts` [samples, groups], or to `bits`
-// where there are no groups.
-extern "C" [[gnu::visibility("default")]] int lutnet_run(const network *net, const std::uint64_t *x, long samples,
-                                                         std::uint64_t *bits, std::uint32_t *counts, int threads) {
+#define EXPORTED extern "C" [[gnu::visibility("default")]]
+
+// Returns a network of `layers` layers, its first read from `inputs` bits, or null if there is no memory for it.
+EXPORTED network *lutnet_new(long inputs, long layers, const layer_data *data, long groups, const std::uint64_t *members) {
+    try {
+        auto net = std::make_unique<network>(network{inputs, groups, members, {}});
+        for (long l = 0; l < layers; ++l) net->layers.push_back(std::make_unique<nnet::lut_layer<layer_data>>(data[l]));
+        return net.release();
+    } catch (const std::bad_alloc &) {
+        return nullptr;
+    }
+}
+
+EXPORTED void lutnet_delete(network *net) { delete net; }
+
+// Samples are `packed`, [samples, words], bit i of a sample in bit i % 64 of word i / 64, or `bytes` of 0 and 1. Answers go to
+// `counts` [samples, groups], or to `bits` where there are no groups.
+EXPORTED int lutnet_run(const network *net, const std::uint64_t *packed, const std::uint8_t *bytes, long samples,
+                        std::uint64_t *bits, std::uint32_t *counts, int threads) {
     long widest = net->inputs;
-    for (long layer = 0; layer < net->layers; ++layer) widest = net->units[layer] > widest ? net->units[layer] : widest;
+    for (const auto &layer : net->layers) widest = std::max(widest, layer->nodes.units);
     const long in_words = words_for(net->inputs), out_words = words_for(net->outputs());
     std::atomic<long> next{0};
     std::atomic<int> failed{0};
     const auto work = [&] {
         try {
-            std::vector<plane> from(widest), to(widest);
-            std::vector<std::uint64_t> answers(samples_of_plane * out_words);
+            std::vector<plane> from(64 * words_for(widest)), to(64 * words_for(widest));
+            std::vector<std::uint64_t> answers(samples_of_plane * out_words), own(bytes ? samples_of_plane * in_words : 0);
             for (long first; (first = next.fetch_add(samples_of_plane)) < samples;) {
                 const long count = samples - first < samples_of_plane ? samples - first : samples_of_plane;
-                run_block(*net, x + first * in_words, count, bits + (net->groups ? 0 : first * out_words),
+                if (bytes) pack_bytes(bytes + first * net->inputs, count, net->inputs, own.data());
+                run_block(*net, bytes ? own.data() : packed + first * in_words, count, bits + (net->groups ? 0 : first * out_words),
                           counts + first * net->groups, from.data(), to.data(), answers.data());
             }
         } catch (...) {  // no memory: nothing may be thrown into the caller, which is not C++

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import numpy as np
 import pytest
 
 import kconvert
-from kconvert.converters.spec import ModelSpec, TensorRef
+from kconvert.converters.spec import LayerSpec, ModelSpec, TensorRef
 from kconvert.csim.compiler import find_compiler, include_folder
-from kconvert.errors import ConfigError, UnsupportedLayerError
+from kconvert.errors import ConfigError, PrecisionWarning, UnsupportedLayerError
 from kconvert.layers import Thresholds
+from kconvert_contrib.lutnet import bitsliced
+from kconvert_contrib.lutnet.bitsliced import BitSliced
 from kconvert_contrib.lutnet.nodes import STYLES, Luts, only_bits
 from tests.contrib.lutnet import nets
 
@@ -165,12 +169,96 @@ def test_what_is_refused() -> None:
         converted(nets.model(nets.BITS, real))
     with pytest.raises(UnsupportedLayerError, match=r"layer 'm' \(RealToBinary\): noise='frame' is not supported"):
         converted(nets.model(nets.layer("RealToBinary", "m", "x", {**MODULATION, "noise": "frame"})))
-    with pytest.raises(UnsupportedLayerError, match=r"layer 'm' \(BinaryModulation\) holds a network of its own"):
-        converted(nets.model(nets.layer("BinaryModulation", "m", "x", {})))
     with pytest.raises(ConfigError, match=r"LayerName → lut0 → LutStyle: 'rom' is not allowed; give shift, lutram"):
         converted(nets.stack(), {"LayerName": {"lut0": {"LutStyle": "rom"}}})
     with pytest.raises(ConfigError, match=r"layer 'lut0' makes bits: its result is ap_uint<1>"):
         converted(nets.stack(), {"LayerName": {"lut0": {"Precision": {"result": "ap_fixed<4,2>"}}}})
+
+
+def dense(name: str, source: str, inputs: int, units: int, seed: int) -> tuple[Any, np.ndarray]:
+    kernel = np.random.default_rng(seed).integers(-8, 9, (inputs, units)) / 8
+    config = {"units": units, "activation": "linear", "use_bias": False}
+    return nets.layer("Dense", name, source, config, kernel), kernel
+
+
+def mixed() -> tuple[ModelSpec, Callable[[np.ndarray], dict[str, np.ndarray]]]:
+    """Numbers and bits by turns: a tensor of either kind is read at once, later, and from outside."""
+    first, a = dense("first", "lut", 24, 10, 1)
+    last, b = dense("last", "again", 24, 3, 2)
+    late, c = dense("late", "bits", nets.INPUTS, 2, 3)
+    join = LayerSpec("Concatenate", "join", {"axis": -1}, ((TensorRef("signs"), TensorRef("lut")),))
+    add = LayerSpec("Add", "add", {}, ((TensorRef("last"), TensorRef("tail")),))
+    layers = (
+        *(nets.BITS, nets.luts("lut", "bits", nets.INPUTS, 24), first, late),
+        nets.layer("Binarize", "signs", "first", {"threshold": 0.0, "low": 0.0, "high": 1.0}),
+        *(join, nets.luts("again", "join", 34, 24, seed=1), last),
+        *(nets.layer("Dense", "tail", "first", {"units": 3, "use_bias": False}, np.ones((10, 3)) / 4), add),
+    )
+    outputs = tuple(TensorRef(name) for name in ("add", "lut", "late", "bits"))
+
+    def answers(x: np.ndarray) -> dict[str, np.ndarray]:
+        bits = x > 0.5
+        lut = nets.answer(bits, 24)
+        numbers = lut @ a
+        again = nets.answer(np.concatenate([numbers > 0, lut], axis=1), 24, seed=1)
+        return {"add": again @ b + numbers @ np.ones((10, 3)) / 4, "lut": lut, "late": bits @ c, "bits": bits}
+
+    return ModelSpec("net", (nets.input_layer(nets.INPUTS), *layers), (TensorRef("x"),), outputs), answers
+
+
+@pytest.mark.parametrize("count", [1, 512, 530])
+def test_numbers_and_bits_by_turns(count: int) -> None:
+    spec, answers = mixed()
+    hls_model = converted(spec)
+    x = nets.samples(count, seed=count)
+    expected, trace = answers(x), hls_model.trace(x)
+    for found, name in zip(hls_model.predict(x, threads=2), expected, strict=True):
+        assert np.array_equal(found, expected[name])
+        assert np.array_equal(trace[name], found)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_streams_answer_alike(padding: str) -> None:
+    config = {"kernel_size": [2, 2], "strides": [1, 2], "padding": padding}
+    windows = nets.layer("Patches", "windows", "first", config)
+    sums = nets.layer("GroupSum", "sum", "second", {"units": 2, "tau": 1.0})
+    layers = (nets.BITS, nets.luts("first", "bits", 2, 3, pins=4), windows, nets.luts("second", "windows", 12, 6), sums)
+    spec, x = nets.model(*layers, shape=(5, 4, 2)), nets.samples(530, 5, 4, 2)
+    streams = kconvert.convert_from_keras_model(spec, io_type="io_stream")
+    streams.compile()
+    trace, expected = streams.trace(x), converted(spec).trace(x)
+    for name in ("bits", "first", "windows", "second", "sum"):
+        assert np.array_equal(trace[name], expected[name])
+    assert len(np.unique(trace["sum"])) == 4
+
+
+def test_bytes_are_taken_as_they_are() -> None:
+    hls_model = converted(nets.stack(SUM))
+    bits = nets.samples(600) > 0.5
+    expected = hls_model.predict(bits.astype(np.float32))
+    assert np.array_equal(hls_model.predict(bits), expected)
+    assert np.array_equal(hls_model.predict(bits.astype(np.uint8)), expected)
+    assert len(np.unique(expected)) == 4
+    numbers = np.repeat(np.uint8([1, 32, 33]), 17 * nets.INPUTS).reshape(-1, nets.INPUTS)
+    for x in (numbers, numbers.astype(np.float32)):  # packs that are full, and the last, which is not
+        with pytest.warns(PrecisionWarning, match="input 'x': 340 of 1020 values are outside"):
+            found = hls_model.predict(x)
+        assert np.array_equal(found, hls_model.predict(np.ones_like(x)))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the flags are those of x86-64")
+def test_a_processor_without_wide_registers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There tables stay data, and bits are moved by arithmetic."""
+    x = nets.samples(530)
+    expected = converted(nets.stack(SUM)).predict(x)
+    monkeypatch.setenv("CXX", " ".join([*find_compiler(), "-mno-avx512f", "-mno-avx2"]))
+    plain = converted(nets.stack(SUM))
+    assert np.array_equal(plain.predict(x), expected)
+    bitsliced._native.cache_clear()
+    try:
+        assert np.array_equal(BitSliced(plain).predict(x > 0.5), expected)
+    finally:
+        bitsliced._native.cache_clear()
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -208,6 +296,8 @@ def test_a_line_a_node_and_the_types_are_bits(tmp_path: Path) -> None:
     (node,) = (n for n in hls_model.nodes if n.name == "lut0")
     assert isinstance(node, Luts)
     assert [int(w, 16) for w in words] == node.tables.tolist()
+    other = kconvert.convert_from_keras_model(nets.stack(), {"Model": {"lut_style": "macro"}})
+    assert {n.lut_style for n in other.nodes if isinstance(n, Luts)} == {"macro"}
     assert re.search(r"typedef ap_uint<1> lut0_result_t;", (firmware / "defines.h").read_text())
 
 

@@ -85,3 +85,44 @@ def test_dense_behind_tables() -> None:
     dense.set_weights([np.round(w * 64) / 64 for w in dense.get_weights()])
     hls_model = check(model, x, 0.0)
     assert isinstance(hls_model["dense"], Dense)
+
+
+def flat_answers(model: Any, source: Any, x: Any) -> None:
+    """Demand the answers of Keras from a model that is converted live and from its file."""
+    expected = model.predict(x, verbose=0)
+    for origin in (model, source):
+        hls_model = kconvert.convert_from_keras_model(origin)
+        hls_model.compile()
+        found = hls_model.predict(x)
+        for one, other in zip(*((y if isinstance(y, list) else [y]) for y in (found, expected)), strict=True):
+            assert np.array_equal(one, other)
+            assert len(np.unique(one)) > 2
+
+
+def test_branches_and_two_inputs(tmp_path: Path) -> None:
+    a, b = keras.Input((10,), name="a"), keras.Input((4, 4, 1), name="b")
+    pixels = lutnet.Binarize(0.25, 0.0, 1.0)(keras.layers.Flatten()(b))
+    first = lutnet.DifferentiableLut(20)(lutnet.Binarize(0.5, 0.0, 1.0)(a))
+    second = lutnet.DifferentiableLut(12, n_inputs=4, seed=2)(pixels)
+    both = lutnet.DifferentiableLut(16, seed=3)(keras.layers.Concatenate()([first, second, pixels]))
+    sums = keras.layers.Add()([lutnet.GroupSum(4)(both), lutnet.GroupSum(4)(first)])
+    dense = keras.layers.Dense(2)
+    model = spread(keras.Model([a, b], [sums, dense(second)]))
+    dense.set_weights([np.round(w * 64) / 64 for w in dense.get_weights()])
+    model.save(tmp_path / "net.keras")
+    flat_answers(model, tmp_path / "net.keras", [nets.samples(100, 10), nets.samples(100, 4, 4, 1)])
+
+
+def test_a_modulated_network(tmp_path: Path) -> None:
+    luts = [lutnet.DifferentiableLut(24), lutnet.DifferentiableLut(12, seed=2)]
+    layer = lutnet.BinaryModulation(luts, 3, training_frames=2, inference_frames=4, depth=2)
+    model = keras.Sequential([keras.Input((10,)), layer])
+    for lut in luts:
+        lut.table.assign(np.random.default_rng(9).random(lut.table.shape))
+        lut.moving_mean.assign(np.full(lut.moving_mean.shape, 0.5))
+    model.save(tmp_path / "net.keras")
+    x = nets.samples(100, 10)
+    flat_answers(model, tmp_path / "net.keras", x)
+    again = keras.models.load_model(tmp_path / "net.keras")
+    assert np.array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+    assert [type(inner).__name__ for inner in again.layers[0].layers] == 2 * ["DifferentiableLut"]

@@ -10,6 +10,7 @@ import pytest
 
 from kconvert.csim.compiler import find_compiler, include_folder
 from kconvert.errors import ConfigError, InputError, WriteError
+from kconvert_contrib import lutnet
 from kconvert_contrib.lutnet.exports import export_hls_header, export_vectors, quantize
 
 MAIN = """
@@ -57,6 +58,17 @@ def test_a_layer_without_bias_and_what_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="1 of 6 values are NaN"):
         export_hls_header((np.array([[1, 2], [3, np.nan], [5, 6]]), np.ones(2)), tmp_path / "no.h")
     assert not (tmp_path / "no.h").exists()
+
+
+def test_the_dense_layer_of_a_model(tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    dense = keras.layers.Dense(2)
+    model = keras.Sequential([keras.Input((3,)), lutnet.Binarize(), lutnet.DifferentiableLut(4), dense])
+    text = export_hls_header(dense, tmp_path / "tables.h").read_text()
+    assert export_hls_header(model, tmp_path / "tables.h").read_text() == text
+    model.add(keras.layers.Dense(1))
+    with pytest.raises(ConfigError, match="the model has 2 Dense layers"):
+        export_hls_header(model, tmp_path / "tables.h")
 
 
 def test_lines_of_bits(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kconvert_contrib import lutnet
+from kconvert_contrib import lutnet, registration
 from kconvert_contrib.lutnet import LayerError
 from kconvert_contrib.lutnet.wiring import deal, wire
 from tests.conftest import golden
-from tests.contrib.lutnet.reference import train_step
+from tests.contrib.lutnet.reference import multilinear, train_step
 
 keras = pytest.importorskip("keras")
 tf = pytest.importorskip("tensorflow")
@@ -235,6 +235,60 @@ def network() -> Any:
     ])  # fmt: skip
 
 
+def test_importing_the_package_before_keras_is_enough_to_load_a_model(tmp_path):
+    layers = [lutnet.Binarize(), lutnet.MaxLut(2), lutnet.Reduce(1)]
+    keras.Sequential([keras.Input((12,)), *layers]).save(tmp_path / "m.keras")
+    program = "import sys, kconvert_contrib.lutnet, keras; print(len(keras.models.load_model(sys.argv[1]).layers))"
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "m.keras")], capture_output=True, text=True, check=False
+    )
+    assert run.stdout.strip() == "3", run.stderr
+
+
+def test_where_keras_is_loaded_layers_are_registered_at_once(tmp_path, monkeypatch):
+    (tmp_path / "layers_of_a_test.py").write_text("import keras\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registration.register(["layers_of_a_test"])
+    assert sys.modules.pop("layers_of_a_test").keras is keras
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.float64])
+def test_inputs_of_any_number_type(dtype):
+    x = (RNG.random((9, 12)) > 0.5).astype(dtype)
+    layers = [
+        lutnet.Binarize(0.5), lutnet.Thermometer(2), lutnet.Reduce(3), lutnet.GroupSum(3, tau=2.0),
+        lutnet.RealToBinary(2), lutnet.BinaryToReal(3), lutnet.DifferentiableLut(4), lutnet.AverageLut(2),
+    ]  # fmt: skip
+    for layer in layers:
+        y = layer(x)
+        assert y.dtype == "float32"
+        assert (y.numpy() == layer(x.astype(np.float32)).numpy()).all()
+
+
+def test_a_frozen_layer_answers_as_in_inference_and_hands_the_gradient_on():
+    layer = lutnet.DifferentiableLut(5)
+    x, dy = np.round(RNG.random((40, 10))).astype(np.float32), RNG.normal(size=(40, 5)).astype(np.float32)
+    layer.build(x.shape)
+    layer.table.assign(RNG.random(layer.table.shape))
+    layer.moving_mean.assign(np.full(5, 0.5))
+    layer.moving_variance.assign(np.full(5, 0.01))
+    layer.trainable = False
+    expected, before = layer(x).numpy(), layer.moving_mean.numpy()
+    y, dx, _ = step(layer, x, dy)
+    assert not layer.trainable_variables
+    assert (y == expected).all()
+    assert (layer.moving_mean.numpy() == before).all()
+    slopes = np.zeros_like(x)
+    for k, wires in enumerate(layer.connections()):
+        z = np.array([multilinear(layer.table[k].numpy(), 0.25 + 0.5 * row[wires]) for row in x])
+        passes = abs(0.3 * (z - 0.5) / 0.1) < 0.5
+        for pin, i in enumerate(wires):
+            ends = [np.where(np.arange(6) == pin, end, 0.25 + 0.5 * x[:, wires]) for end in (1, 0)]
+            rise = [[multilinear(layer.table[k].numpy(), u) for u in end] for end in ends]
+            slopes[:, i] += dy[:, k] * passes * 3 * (np.array(rise[0]) - np.array(rise[1]))
+    np.testing.assert_allclose(dx, slopes, rtol=1e-4, atol=1e-4)
+
+
 def test_a_saved_network_is_the_same(tmp_path):
     model = network()
     model.compile("adam", "mse")
@@ -275,6 +329,13 @@ def test_inference_on_jax_or_torch_is_the_same(tmp_path):
 @pytest.mark.parametrize(("make", "message"), [
     (lambda: lutnet.DifferentiableLut(4, n_inputs=7), "n_inputs is 2 to 6, received 7"),
     (lambda: lutnet.DifferentiableLut(0), "units has to be positive"),
+    (lambda: lutnet.DifferentiableLut(2.5), "a number or several; received 2.5"),
+    (lambda: lutnet.DifferentiableLut("45"), "a number or several; received '45'"),
+    (lambda: lutnet.DifferentiableLut(4, n_inputs="6"), "n_inputs is 2 to 6, received '6'"),
+    (lambda: lutnet.DifferentiableLut(4, connection=None), "connection None is unknown"),
+    (lambda: lutnet.Patches(0), "have to be positive"),
+    (lambda: lutnet.Patches(5)(np.zeros((1, 3, 9, 2))), r"a window \(5, 5\) does not fit into \(3, 9\)"),
+    (lambda: lutnet.Patches(2)(np.zeros((1, 3, 9))), "expected images"),
     (lambda: lutnet.DifferentiableLut(4, connection="serail")(np.zeros((1, 9))), "did you mean 'serial'"),
     (lambda: lutnet.DifferentiableLut(4, connection="gauss")(np.zeros((1, 9))), "gauss wiring is for images"),
     (lambda: lutnet.DifferentiableLut(4, momentum=1.0), "momentum is in"),

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 import kconvert
-from kconvert.errors import ConfigError, GraphError, WriteError
+from kconvert.errors import ConfigError, GraphError, ToolError, WriteError
 from kconvert_contrib.lutnet.bitsliced import BitSliced, pack, unpack
+from kconvert_contrib.lutnet.synthesis import look_up_tables, synthesise
 from kconvert_contrib.lutnet.verilog import design, export_verilog, vectors
 from tests.contrib.lutnet import nets
 
+WIRES = np.array([[0, 1], [2, 3]])
 SUM = nets.layer("GroupSum", "sum", "lut2", {"units": 4, "tau": 2.5})
 
 
@@ -77,16 +79,42 @@ def test_a_thousand_answers_in_simulation(
         assert "FAILED: 1 of 1000" in again.stdout
 
 
-def test_synthesis_needs_no_more_tables_than_there_are(tmp_path: Path) -> None:
+def test_synthesis_needs_no_more_tables_than_there_are(summed: kconvert.HLSModel, tmp_path: Path) -> None:
     yosys = needs("yosys")
-    model = kconvert.convert_from_keras_model(nets.stack())
-    model.compile()
-    export_verilog(model, tmp_path, primitives="RTL")
+    alone = synthesise(summed, sums=False)
+    assert 0 < look_up_tables(alone) <= sum(nets.SIZES)
+    assert 0 < alone["FDRE"] <= sum(nets.SIZES)
+    export_verilog(summed, tmp_path, primitives="RTL", sums=False)
     command = [yosys, "-q", "-l", "log", "myproject_synth.ys"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     counts = re.findall(r"^ +LUT\d +(\d+)$", (tmp_path / "log").read_text(), re.MULTILINE)
-    assert 0 < sum(map(int, counts)) <= sum(nets.SIZES)
+    assert sum(map(int, counts)) == look_up_tables(alone)
+
+
+REGISTER = """
+module FDRE #(parameter INIT = 0) (input C, input CE, input D, input R, output reg Q);
+    always @(posedge C) if (R) Q <= 0; else if (CE) Q <= D;
+endmodule
+"""
+
+
+def test_what_synthesis_leaves_answers_alike(summed: kconvert.HLSModel, tmp_path: Path) -> None:
+    """The tables and counters that Yosys makes, in the test bench of the network."""
+    yosys, x = needs("yosys"), nets.samples(300)
+    needs("verilator")
+    export_verilog(summed, tmp_path, x)
+    with (tmp_path / "myproject_synth.ys").open("a") as script:
+        script.write("write_verilog -noattr mapped.v\n")
+    subprocess.run([yosys, "-q", "myproject_synth.ys"], cwd=tmp_path, capture_output=True, check=True)
+    (tmp_path / "myproject.v").write_text((tmp_path / "mapped.v").read_text() + REGISTER)
+    assert "PASSED: 300 answers" in simulate(tmp_path, "lut_models.v", "-Wno-fatal")
+
+
+def test_synthesis_that_takes_too_long(summed: kconvert.HLSModel) -> None:
+    needs("yosys")
+    with pytest.raises(ToolError, match=r"yosys took more than 0\.01 seconds"):
+        synthesise(summed, timeout=0.01)
 
 
 def test_pipeline_of_layers(tmp_path: Path) -> None:
@@ -159,6 +187,35 @@ def test_means_of_majorities_bit_sliced() -> None:
     x = nets.samples(300)
     assert len(np.unique(model.predict(x))) == 3
     assert np.array_equal(BitSliced(model).predict(x > 0.5), model.predict(x))
+
+
+def test_levels_that_become_bits_again_are_wires(tmp_path: Path) -> None:
+    config = {"units": 4, "n_inputs": 3, "low": -1.0, "high": 1.0}
+    majority = nets.layer("AverageLut", "average", "lut2", config, np.arange(12).reshape(4, 3))
+    largest = nets.layer("MaxLut", "max", "average", {**config, "units": 2, "n_inputs": 2, "low": 0.0}, WIRES)
+    model = kconvert.convert_from_keras_model(nets.stack(majority, largest))
+    model.compile()
+    x = nets.samples(300)
+    signs = model.trace(x)["average"]
+    assert set(np.unique(signs)) == {-1, 1}
+    assert [stage.node.units for stage in design(model).stages] == [*nets.SIZES, 4, 2]
+    assert np.array_equal(BitSliced(model).predict(x > 0.5), (signs[:, WIRES] > 0).any(axis=2))
+    assert "layer4" in export_verilog(model, tmp_path)[0].read_text()
+    other = nets.layer("Binarize", "turned", "average", {"threshold": 0.0, "low": 1.0, "high": 0.0})
+    bits = nets.layer("MaxLut", "max", "turned", {**config, "units": 2, "n_inputs": 2, "low": 0.0}, WIRES)
+    model = kconvert.convert_from_keras_model(nets.stack(majority, other, bits))
+    with pytest.raises(GraphError, match="LUT layer 'max' reads 'turned' and not 'average_tables'"):
+        design(model)
+
+
+def test_names_stay_out_of_the_verilog(tmp_path: Path) -> None:
+    first = nets.luts('a b"; $finish', "bits", nets.INPUTS, 8)
+    second = nets.luts("*/ endmodule `include\n", first.name, 8, 6)
+    model = kconvert.convert_from_keras_model(nets.model(nets.BITS, first, second))
+    text = "".join(path.read_text() for path in export_verilog(model, tmp_path))
+    assert "$finish" not in text
+    assert "`include" not in text
+    assert "a b" not in text
 
 
 def test_bits_packed_and_back() -> None:

@@ -4,7 +4,7 @@
 
 #include "nnet_common.h"
 #ifdef KCONVERT_CSIM
-#include "nnet_lut_lanes.h"
+#include "nnet_lut_planes.h"
 #endif
 
 namespace nnet {
@@ -28,7 +28,7 @@ template <class CONFIG_T, class X, class Y> void luts(const X x[], Y y[]) {
 }
 #endif
 
-template <unsigned SIZE, class X, class Y, class INDEX> void gather(const X x[], Y y[], const INDEX index[]) {
+template <unsigned SIZE, class X, class Y, class INDEX> void wires(const X x[], Y y[], const INDEX index[]) {
 #pragma HLS PIPELINE II=1
 Elements:
     for (unsigned i = 0; i < SIZE; i++) {
