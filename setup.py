@@ -67,11 +67,17 @@ setup(
     package_dir={"kconvert_contrib": "contrib"},
     package_data={
         "kconvert": ["py.typed", "templates/**/*", "csim/include/*", "kpu/native/*"],
+        "kconvert_contrib.analog": ["templates/**/*"],
+        "kconvert_contrib.approx": ["data/*", "templates/**/*", "native/*"],
         "kconvert_contrib.lutnet": ["templates/**/*", "native/*"],
     },
     entry_points={
         "console_scripts": ["kconvert=kconvert.cli:main"],
-        "kconvert.plugins": ["lutnet=kconvert_contrib.lutnet.conversion"],
+        "kconvert.plugins": [
+            "analog=kconvert_contrib.analog.conversion",
+            "approx=kconvert_contrib.approx.conversion",
+            "lutnet=kconvert_contrib.lutnet.conversion",
+        ],
     },
     zip_safe=False,
     install_requires=REQUIRES,
