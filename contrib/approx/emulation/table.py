@@ -63,7 +63,8 @@ class TableProduct:
         check(path is None or path in PATHS, f"path is one of {', '.join(PATHS)}; received {path!r}")
         check(threads is None or threads >= 1, f"threads={threads!r} is not a positive integer")
         self._native = _native(path)
-        self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self.threads = threads or cores
         self._room = ctypes.create_string_buffer(self._native.table_size())
         given = np.ascontiguousarray(products, np.int32)
         self._prepared = self._native.table_prepare(ctypes.addressof(self._room), given.ctypes.data)
