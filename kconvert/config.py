@@ -316,6 +316,7 @@ class HLSConfig:
         """Set the types and options of `node`; types left ``auto`` stay ``None``."""
         for role in node.roles:
             setattr(node, node.roles[role], node.preset.get(role) or node.default_type(role, self.default))
+        node.choose_options(self.default)
         places = (self.model, self.types.get(node.layer_class), self.names.get(node.layer))
         for place in filter(None, places):
             for role, kind in place.precision.items():

@@ -19,7 +19,7 @@ from kconvert.errors import ConfigError, GraphError, PrecisionWarning
 from kconvert.layers.base import MAX_WIDTH, Constant, Node, narrowed
 from kconvert.layers.core import View
 from kconvert.layers.curves import CURVES, Curve
-from kconvert.layers.lookup import Lookup, default_table_type
+from kconvert.layers.lookup import TABLE_SIZE, Lookup, default_table_size, default_table_type
 from kconvert.types import FixedType, Overflow, Rounding, exact_type, grow
 
 LARGEST_TABLE = 1 << 20
@@ -208,7 +208,7 @@ class TableActivation(Node):
     """
 
     function: str
-    table_size: int = 1024
+    table_size: int = TABLE_SIZE
     table_type: FixedType | None = None
     steps: StepFunction | None = None
     curve: Curve | None = None
@@ -226,6 +226,11 @@ class TableActivation(Node):
         super().__post_init__()
         if self.steps is None and self.curve is None:
             self.curve = CURVES[self.function]
+
+    def choose_options(self, default: FixedType) -> None:
+        """A function that fine types can follow gets more entries."""
+        if self.steps is None:
+            self.table_size = max(self.table_size, default_table_size(default))
 
     def default_type(self, role: str, default: FixedType) -> FixedType | None:
         """Tables are finer than the default type by default."""

@@ -171,6 +171,9 @@ class Node:
         one.output = Value(one, self.output.shape[-1:], self.output.type)
         return one
 
+    def choose_options(self, default: FixedType) -> None:
+        """Choose the options that go with the model's default type; what the settings say comes after."""
+
     def infer_types(self, default: FixedType) -> None:
         """Choose every type that is still ``None``, so that nothing is lost; parameters get `default`."""
         if self.output.type is None:

@@ -14,6 +14,9 @@ LOOKUPS = ("auto", "nearest", "linear")
 TABLE_TYPE = FixedType(18, 8, True, Rounding.RND, Overflow.SAT)
 MOST_FRACTION = 24
 """Most fraction bits a table has unless the settings say otherwise: straight lines are no nearer to a function."""
+TABLE_SIZE = 1024
+FINE_TABLE_SIZE = 4096
+"""Entries of a table whose straight lines are to be as near to a function as a type with many fraction bits is."""
 REST_BITS = 16
 """Most bits of the position between two entries."""
 
@@ -22,6 +25,11 @@ def default_table_type(default: FixedType) -> FixedType:
     """Return the type of the entries of a table where the model's default type is `default`: never coarser than it."""
     fraction = min(max(default.fraction, TABLE_TYPE.fraction), MOST_FRACTION)
     return TABLE_TYPE.with_(width=TABLE_TYPE.integer + fraction)
+
+
+def default_table_size(default: FixedType) -> int:
+    """Return the number of entries of a table where the model's default type is `default`."""
+    return FINE_TABLE_SIZE if default.fraction > TABLE_TYPE.fraction else TABLE_SIZE
 
 
 def table_of(function: Callable[[np.ndarray], np.ndarray], index: FixedType) -> np.ndarray:

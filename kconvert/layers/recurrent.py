@@ -16,7 +16,7 @@ from kconvert.layers.activations import Quantize, TableActivation, check_table_s
 from kconvert.layers.base import MAX_WIDTH, Constant, Node, Value
 from kconvert.layers.core import nearest_divisors
 from kconvert.layers.hard_activation import HardActivation
-from kconvert.layers.lookup import default_table_type
+from kconvert.layers.lookup import TABLE_SIZE, default_table_size, default_table_type
 from kconvert.types import FixedType, Overflow, Rounding, grow, union
 
 STATE_WIDTH = 32
@@ -77,7 +77,7 @@ class Recurrent(Node, ABC):
     accum_type: FixedType | None = None
     state_type: FixedType | None = None
     table_type: FixedType | None = None
-    table_size: int = 1024
+    table_size: int = TABLE_SIZE
     reuse_factor: int = 1
     strategy: str = "Latency"
 
@@ -189,6 +189,11 @@ class Recurrent(Node, ABC):
         }
 
     # ***** types *****
+
+    def choose_options(self, default: FixedType) -> None:
+        """Tables get the size that they have in activations of their own."""
+        if any(isinstance(node, TableActivation) and node.steps is None for node in self.functions.values()):
+            self.table_size = max(self.table_size, default_table_size(default))
 
     def default_type(self, role: str, default: FixedType) -> FixedType | None:
         """Tables are finer than the default type by default; the result is what the steps give."""

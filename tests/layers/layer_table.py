@@ -55,8 +55,6 @@ def measured(section: str) -> list[Measured]:
     cases = [(layer, options, as_list(y)) for layer, options, y in SECTIONS[section].build(inputs)]
     model = randomise(keras.Model(list(inputs.made.values()), [y for *_, ys in cases for y in ys]))
     config = kconvert.config_from_keras_model(model, granularity="name", default_precision=PRECISION)
-    for entry in config["LayerName"].values():
-        entry.update({key: value for key, value in SECTIONS[section].settings.items() if key in entry})
     x = [_samples(name, tensor.shape[1:], i) for i, (name, tensor) in enumerate(inputs.made.items())]
     given = x if len(x) > 1 else x[0]
     parallel, stream = (convert(model, config, io_type=io_type) for io_type in ("io_parallel", "io_stream"))

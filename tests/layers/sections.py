@@ -7,7 +7,7 @@ several of a layer that returns several.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 _SHAPES: Mapping[str, tuple[int, ...]] = {
@@ -55,14 +55,12 @@ class Section:
         build: Yields its cases.
         bound: Largest error there may be, in 2**-18, the step of fixed<32,14>.
         note: What is to be said about the errors.
-        settings: Of all its layers that have them.
     """
 
     title: str
     build: Callable[[Inputs], Results]
     bound: float
     note: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _dense(x: Inputs) -> Results:
@@ -259,15 +257,6 @@ def _smooth(x: Inputs) -> Results:
     yield "Softmax", "axis 2", layers.Softmax(axis=2)(x.image)
 
 
-def _smoother(x: Inputs) -> Results:
-    import keras
-
-    layers = keras.layers
-    for name in ("selu", "elu", "gelu", "tanh", "mish"):
-        yield f"Activation {name}", "table_size 4096", layers.Activation(name)(x.vector)
-    yield "LSTM", "table_size 4096", layers.LSTM(2)(x.rows)
-
-
 def _recurrent(x: Inputs) -> Results:
     import keras
 
@@ -291,10 +280,10 @@ def _recurrent(x: Inputs) -> Results:
     yield "TimeDistributed", "Flatten, Reshape", layers.TimeDistributed(layers.Flatten())(x.films)
 
 
-_TABLES = """These are read from a table of 1024 entries, on the straight line between two of them. Four times the
-entries make the error up to sixteen times smaller, as below, until it is that of the types."""
+_TABLES = """These are read from a table, on the straight line between two of its entries. There are 4096 of them, for a
+type as fine as this; a `table_size` four times as large makes the error up to sixteen times smaller."""
 
-_IN_CELLS = "Their sigmoid and tanh are read from tables of 1024 entries, too."
+_IN_CELLS = "Their sigmoid and tanh are read from such tables, too."
 
 SECTIONS: Mapping[str, Section] = {
     "dense": Section("Matrices and attention", _dense, 64),
@@ -303,9 +292,8 @@ SECTIONS: Mapping[str, Section] = {
     "merges": Section("Several tensors, models, operations", _merges, 64),
     "normalisations": Section("Normalisations", _normalisations, 8),
     "lines": Section("Activations of straight lines", _lines, 2),
-    "smooth": Section("Smooth activations", _smooth, 64, _TABLES),
-    "smoother": Section("Smooth activations with larger tables", _smoother, 8, settings={"table_size": 4096}),
-    "recurrent": Section("Recurrent layers, layers around layers", _recurrent, 32, _IN_CELLS),
+    "smooth": Section("Smooth activations", _smooth, 8, _TABLES),
+    "recurrent": Section("Recurrent layers, layers around layers", _recurrent, 8, _IN_CELLS),
 }
 
 
