@@ -175,7 +175,10 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_interrupt_ends_the_tool_and_what_it_started(tools: Tools) -> None:
+def test_interrupt_ends_the_tool_and_what_it_started(tools: Tools, request: pytest.FixtureRequest) -> None:
+    # what a shell starts in the background ignores interrupts, and so would this test
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     tools.add("vivado_hls", "sleep 60 & echo $! > child; echo $$ > parent; echo started; wait")
 
     def interrupt() -> None:

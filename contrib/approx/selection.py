@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kconvert.packages import import_package
 from kconvert.profiling.plots import new_figure, plain_legend
 from kconvert.tables import html_table, text_table
 
 from .emulation.table import TableProduct
 from .errors import ApproxError
 from .multipliers import EXACT_PRODUCTS, ApproximateMultiplier
+from .plots import plain, saved
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -263,28 +263,21 @@ class Selection:
         ]
         for row, found in enumerate(self.layers):
             axes.annotate(
-                _plain(f"{found.multiplier}: {found.relative_energy_consumption:.0%}"),
+                plain(f"{found.multiplier}: {found.relative_energy_consumption:.0%}"),
                 (energy[row], row + 0.2),
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize="small",
             )
-        axes.set_yticks(at, [_plain(found.name) for found in self.layers])
+        axes.set_yticks(at, [plain(found.name) for found in self.layers])
         axes.invert_yaxis()
         axes.margins(x=0.2)
         axes.set_xlabel("% of a network of the most expensive multipliers")
         axes.set_title(f"energy: {self.relative_energy_consumption:.1%}", loc="left", fontsize="medium")
         axes.spines[["top", "right"]].set_visible(False)
         plain_legend(axes, bars, loc="lower right")
-        if path is not None:
-            import_package("matplotlib.backends.backend_agg", "a figure").FigureCanvasAgg(figure)
-            figure.savefig(path, dpi=150)
-        return figure
-
-
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # matplotlib reads $...$ as a formula
+        return saved(figure, path)
 
 
 def select_multipliers(

@@ -332,7 +332,7 @@ def test_synthesis_repeats_a_stored_cost(library: dict[str, Any]) -> None:
 # ***** figures, documentation, imports *****
 
 
-def test_pareto_front_and_plot(library: dict[str, Any]) -> None:
+def test_pareto_front_and_plot(library: dict[str, Any], tmp_path: Path) -> None:
     front = pareto_front(library.values())
     assert front[-1].exact
     for one in library.values():
@@ -342,10 +342,8 @@ def test_pareto_front_and_plot(library: dict[str, Any]) -> None:
             if f.performance_metric <= one.performance_metric and f.statistics.std <= one.statistics.std
         ]
         assert beats
-    import matplotlib
-
-    matplotlib.use("Agg")
-    axes = plot_library([*library.values(), library["exact"].with_metric(2)])
+    (axes,) = plot_library([*library.values(), library["exact"].with_metric(2)], tmp_path / "library.png").axes
+    assert (tmp_path / "library.png").read_bytes().startswith(b"\x89PNG")
     assert {text.get_text() for text in axes.texts} == {one.name for one in front}
     assert len(axes.collections[0].get_offsets()) == len(library) + 1
     with pytest.raises(approx.ApproxError, match="no multipliers to draw"):
