@@ -42,4 +42,6 @@ def _model() -> Any:
 def test_the_project_logs_the_bits_of_predict(precision: str, headers: Path, tmp_path: Path) -> None:  # noqa: F811
     model = _model()
     config = kconvert.config_from_keras_model(model, granularity="name", default_precision=precision)
+    for entry in config["LayerName"].values():  # compilers take minutes for tables of thousands of the headers' numbers
+        entry.update({"table_size": 64} if "table_size" in entry else {})
     check(model, config, headers, tmp_path)
