@@ -324,7 +324,7 @@ class Softmax(Node):
 
     implementation: str = "stable"
     axis: int = -1
-    table_size: int = 1024
+    table_size: int = TABLE_SIZE
     lookup: str = "auto"
     exp_table_type: FixedType | None = None
     inv_table_type: FixedType | None = None

@@ -11,7 +11,7 @@ import numpy as np
 
 from kconvert.layers.activations import check_table_size
 from kconvert.layers.base import MAX_WIDTH, Constant, Node
-from kconvert.layers.lookup import MOST_FRACTION, Lookup
+from kconvert.layers.lookup import MOST_FRACTION, TABLE_SIZE, Lookup
 from kconvert.types import FixedType, Overflow, Rounding, exact_type
 
 LOG2_E = exact_type(1 / math.log(2), 32)
@@ -32,15 +32,14 @@ def octave_lookup(source: FixedType, entry: FixedType, size: int, integer: int =
 
 
 @dataclass(eq=False, kw_only=True)
-class Exponential(Node):
-    """``exp(x)`` as ``2**k * 2**f`` with ``k + f = x / log(2)``, f in [0, 1) looked up."""
+class OctaveActivation(Node):
+    """A function that is looked up over one octave and shifted from there."""
 
-    table_size: int = 1024
+    table_size: int = TABLE_SIZE
     table_type: FixedType | None = None
 
     roles: ClassVar[Mapping[str, str]] = {"table": "table_type", "result": "result_type"}
     tunables = frozenset({"table_size"})
-    template = "exponential"
     kernel = "nnet_exponential.h"
     pointwise = True
     absorbs = True
@@ -49,6 +48,17 @@ class Exponential(Node):
     def default_type(self, role: str, default: FixedType) -> FixedType | None:
         """The table is as fine as the default type has bits, for its entries are shifted."""
         return mantissa_type(default) if role == "table" else super().default_type(role, default)
+
+    def check(self) -> None:
+        """The table's size must be a power of two."""
+        check_table_size(self, self.table_size)
+
+
+@dataclass(eq=False, kw_only=True)
+class Exponential(OctaveActivation):
+    """``exp(x)`` as ``2**k * 2**f`` with ``k + f = x / log(2)``, f in [0, 1) looked up."""
+
+    template = "exponential"
 
     def infer_types(self, default: FixedType) -> None:
         """The result holds the largest exponential, or has 32 integer bits and saturates."""
@@ -93,29 +103,12 @@ class Exponential(Node):
         factor = Constant(np.array([1 / math.log(2)]), LOG2_E)
         return {"factor": factor, **self.found.constants(np.exp2)}
 
-    def check(self) -> None:
-        """The table's size must be a power of two."""
-        check_table_size(self, self.table_size)
-
 
 @dataclass(eq=False, kw_only=True)
-class Softsign(Node):
+class Softsign(OctaveActivation):
     """``x / (1 + abs(x))`` as ``1 - 1 / (1 + abs(x))`` with the sign of x, by a table of reciprocals over [1, 2)."""
 
-    table_size: int = 1024
-    table_type: FixedType | None = None
-
-    roles: ClassVar[Mapping[str, str]] = {"table": "table_type", "result": "result_type"}
-    tunables = frozenset({"table_size"})
     template = "softsign"
-    kernel = "nnet_exponential.h"
-    pointwise = True
-    absorbs = True
-    narrows = True
-
-    def default_type(self, role: str, default: FixedType) -> FixedType | None:
-        """The table is finer than the default type."""
-        return mantissa_type(default) if role == "table" else super().default_type(role, default)
 
     def infer_types(self, default: FixedType) -> None:
         """The result lies between -1 and 1."""
@@ -150,7 +143,3 @@ class Softsign(Node):
     def constants(self) -> dict[str, Constant]:
         """The table."""
         return self.found.constants(lambda f: 1 / (1 + f))
-
-    def check(self) -> None:
-        """The table's size must be a power of two."""
-        check_table_size(self, self.table_size)

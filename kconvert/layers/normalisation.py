@@ -12,7 +12,7 @@ import numpy as np
 from kconvert.layers.activations import check_table_size
 from kconvert.layers.base import Constant, Node
 from kconvert.layers.exponential import mantissa_type, octave_lookup
-from kconvert.layers.lookup import Lookup
+from kconvert.layers.lookup import TABLE_SIZE, Lookup
 from kconvert.types import FixedType, Overflow, Rounding, grow
 
 
@@ -62,7 +62,7 @@ class SampleNormalization(Node):
     by_set: bool = False
     epsilon: float = 0.0
     centred: bool = True
-    table_size: int = 1024
+    table_size: int = TABLE_SIZE
     scale_type: FixedType | None = None
     bias_type: FixedType | None = None
     table_type: FixedType | None = None
